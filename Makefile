@@ -1,0 +1,42 @@
+# Every target works alone; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FMOS needs Python 3.11 or newer; run `make PYTHON=/path/to/python3.11 ...`")'
+	@echo "installing FMOS into $(VENV) (once, a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' 2>&1 | grep -v '^WARNING: Location' || true
+	@$(BIN)/python -c 'import agentfs, fmos, mcp, langgraph' && touch $@
+
+demo: $(STAMP)  ## run one governed agent through every layer (no model, no network)
+	@$(BIN)/fmos demo $(ARGS)
+
+test: $(STAMP)  ## everything that CI runs: lint, imports, types, tests
+	@$(MAKE) --no-print-directory lint imports types
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP)  ## ruff: format and rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## pyright
+	$(BIN)/pyright
+
+imports: $(STAMP)  ## imports go one way (import-linter)
+	$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP)  ## one published claim: make bench NAME=...
+	@test -n "$(NAME)" || { echo "name one of:"; ls benchmarks/*.py | sed 's|benchmarks/||; s|\.py||'; exit 2; }
+	$(BIN)/python benchmarks/$(NAME).py
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache dist build

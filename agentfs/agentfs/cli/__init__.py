@@ -1,0 +1,1 @@
+"""The `agentfs` command: parse, call the library, render; no file system logic lives here."""

@@ -1,0 +1,5 @@
+"""`python -m agentfs.cli` is the `agentfs` command."""
+
+from agentfs.cli.main import main
+
+main()

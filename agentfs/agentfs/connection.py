@@ -1,0 +1,199 @@
+"""Opens a volume's file: one named function per setting, creation, and refusal of other files."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import apsw
+
+from .errors import (
+    Corrupt,
+    NewerFormat,
+    NotAVolume,
+    VolumeBusy,
+    VolumeDenied,
+    VolumeFull,
+    VolumeNotFound,
+)
+from .types import Durability
+
+APPLICATION_ID = 0x41474653  # "AGFS"
+FORMAT_VERSION = 1
+DEFAULT_BRANCH = "main"
+_HEADER = b"SQLite format 3\0"
+_SCHEMA = Path(__file__).with_name("schema.sql")
+_ROOT_MODE = 0o755
+
+
+def connect(path: str, durability: Durability, create: bool, busy_s: float) -> apsw.Connection:
+    """Open a connection to a volume, making the volume when there is none and `create` is true.
+
+    Raises:
+        VolumeNotFound, VolumeDenied, NotAVolume, NewerFormat, VolumeBusy, Corrupt.
+    """
+    _check_host_file(path, create)
+    try:
+        connection = apsw.Connection(path, statementcachesize=256)
+    except apsw.CantOpenError as error:
+        raise VolumeDenied(path, "the file or its directory cannot be opened") from error
+    try:
+        wait_when_busy(connection, busy_s)
+        if not _is_volume(connection, path):
+            _create(connection, path, busy_s)
+        use_wal(connection)
+        limit_wal_file(connection)
+        set_durability(connection, durability)
+        trust_no_schema_functions(connection)
+    except apsw.Error as error:
+        connection.close()
+        raise translate(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def translate(error: apsw.Error, path: str) -> Exception:
+    """Return the error of this library for one of SQLite's."""
+    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+        return VolumeBusy(path, "another writer did not finish in time")
+    if isinstance(error, apsw.FullError):
+        return VolumeFull(path)
+    if isinstance(error, apsw.NotADBError):
+        return NotAVolume(path, "it is no SQLite file")
+    if isinstance(error, (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError)):
+        return VolumeDenied(path, str(error))
+    if isinstance(error, (apsw.CorruptError, apsw.IOError)):
+        return Corrupt(path, str(error))
+    return error
+
+
+def wait_when_busy(connection: apsw.Connection, busy_s: float) -> None:
+    """Wait for another process's writer for a bounded time instead of failing at once."""
+    connection.set_busy_timeout(int(busy_s * 1000))
+
+
+def use_pages_that_can_be_returned(connection: apsw.Connection) -> None:
+    """Fix page size and incremental vacuum; both only count before the first table."""
+    connection.execute("PRAGMA page_size = 4096")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+
+
+def use_wal(connection: apsw.Connection) -> None:
+    """Let readers go on while one writer commits."""
+    connection.execute("PRAGMA journal_mode = WAL").get  # noqa: B018 - the property runs it
+
+
+def limit_wal_file(connection: apsw.Connection) -> None:
+    """Give back the disk of a write-ahead log that one large transaction made long."""
+    connection.execute("PRAGMA journal_size_limit = 16777216")
+
+
+def set_durability(connection: apsw.Connection, durability: Durability) -> None:
+    """Sync at each commit ("full"), or only at checkpoints ("normal")."""
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+
+
+def trust_no_schema_functions(connection: apsw.Connection) -> None:
+    """Do not let a crafted file run functions from its schema."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA foreign_keys = OFF")
+
+
+def _check_host_file(path: str, create: bool) -> None:
+    if os.path.isdir(path):
+        raise NotAVolume(path, "it is a directory")
+    parent = os.path.dirname(path) or "."
+    if not os.path.isdir(parent):
+        raise VolumeNotFound(path, f"the directory {parent!r} does not exist; make it first")
+    if not os.path.exists(path):
+        if not create:
+            raise VolumeNotFound(path, "make it with `agentfs init`")
+        _touch(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(_HEADER))
+    except PermissionError as error:
+        raise VolumeDenied(path, "it is not readable for this user") from error
+    if head and head != _HEADER:
+        raise NotAVolume(path, "it is some other kind of file")
+    if not os.access(path, os.W_OK) or not os.access(parent, os.W_OK):
+        raise VolumeDenied(path, "the file and its directory must be writable")
+
+
+def _touch(path: str) -> None:
+    """Make the file readable for its owner only: it will hold what an agent remembers."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except PermissionError as error:
+        raise VolumeDenied(path, "its directory is not writable") from error
+    except OSError as error:
+        raise VolumeNotFound(path, error.strerror or str(error)) from error
+
+
+def _is_volume(connection: apsw.Connection, path: str) -> bool:
+    """Say whether the file has the format, and refuse one with any other content."""
+    row = connection.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id),"
+        " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+    ).fetchone()
+    application, version, tables = row
+    if application == APPLICATION_ID:
+        if version > FORMAT_VERSION:
+            raise NewerFormat(path, f"version {version}, this release reads {FORMAT_VERSION}")
+        return True
+    if application or version or tables:
+        raise NotAVolume(path, "it is an SQLite file of something else")
+    return False
+
+
+def _create(connection: apsw.Connection, path: str, busy_s: float) -> None:
+    """Write the schema; of several processes that try at once, one does it."""
+    use_pages_that_can_be_returned(connection)
+    deadline = time.monotonic() + busy_s
+    while True:
+        try:
+            use_wal(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            break
+        except (apsw.BusyError, apsw.LockedError):
+            # Switching to WAL does not call the busy handler.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    try:
+        if not _is_volume(connection, path):
+            _write_first_rows(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _write_first_rows(connection: apsw.Connection) -> None:
+    connection.execute(_SCHEMA.read_text(encoding="utf-8"))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    now = time.time_ns()
+    settings: dict[str, object] = {
+        "format_version": FORMAT_VERSION,
+        "volume_id": os.urandom(16).hex(),
+        "name_hash_key": os.urandom(16),
+        "default_branch": DEFAULT_BRANCH,
+        "next_node": 2,
+        "next_chunk": 1,
+        "next_generation": 2,
+    }
+    connection.executemany("INSERT INTO meta(key, value) VALUES (?, ?)", list(settings.items()))
+    connection.execute(
+        "INSERT INTO node(id, kind, generation, mode, size, mtime_ns, ctime_ns)"
+        " VALUES (1, 2, 1, ?, 0, ?, ?)",
+        (_ROOT_MODE, now, now),
+    )
+    connection.execute(
+        "INSERT INTO branch(name, root, generation, created_ns, principal) VALUES (?, 1, 1, ?, '')",
+        (DEFAULT_BRANCH, now),
+    )

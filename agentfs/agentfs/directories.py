@@ -1,0 +1,337 @@
+"""Directories: entries in buckets, splitting, copy on first write, and path resolution.
+
+A directory is changed in place only while its generation is the branch's ("owned"); otherwise it
+and the path up to the root are copied first.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from . import nodes
+from .errors import NotADirectory, NotFound, TooManyLinks
+from .nodes import COLUMNS, DIRECTORY, SYMLINK, Node, View
+from .paths import from_stored, join, normalise, split, to_stored
+from .transaction import Session
+
+BUCKET_ENTRIES = 128
+MAX_DEPTH = 24
+_MAX_FOLLOWED = 40
+# Counting a bucket costs a scan, so one insertion in eight (by its hash) looks for an overflow.
+_COUNT_SHIFT = 61
+
+_LOOKUP = (
+    f"SELECT {COLUMNS} FROM entry e JOIN node n ON n.id = e.node WHERE e.bucket = ? AND e.name = ?"
+)
+_REF = "SELECT bucket, depth, generation FROM bucket_ref WHERE directory = ? AND slot = ?"
+_REFS = "SELECT slot, bucket FROM bucket_ref WHERE directory = ?"
+_PUT = "INSERT OR REPLACE INTO entry(bucket, name, node) VALUES (?, ?, ?)"
+_DROP = "DELETE FROM entry WHERE bucket = ? AND name = ?"
+_COUNT = "SELECT count(*) FROM entry WHERE bucket = ?"
+_ENTRIES = "SELECT name, node FROM entry WHERE bucket = ?"
+_EMPTY_BUCKET = "DELETE FROM entry WHERE bucket = ?"
+_TOUCH = "UPDATE node SET entries = ?, mtime_ns = ?, ctime_ns = ? WHERE id = ?"
+_SET_DEPTH = "UPDATE node SET depth = ? WHERE id = ?"
+_COPY_NODE = (
+    "INSERT INTO node(id, kind, generation, mode, size, mtime_ns, ctime_ns, depth, entries, layout,"
+    " xattrs, data) SELECT ?, kind, ?, mode, size, mtime_ns, ctime_ns, depth, entries, layout,"
+    " xattrs, data FROM node WHERE id = ?"
+)
+_COPY_BUCKET = "INSERT INTO entry(bucket, name, node) SELECT ?, name, node FROM entry WHERE bucket=?"
+_COPY_REFS = (
+    "INSERT INTO bucket_ref(directory, slot, bucket, depth, generation)"
+    " SELECT ?, slot, bucket, depth, generation FROM bucket_ref WHERE directory = ?"
+)
+_DOUBLE_REFS = (
+    "INSERT INTO bucket_ref(directory, slot, bucket, depth, generation)"
+    " SELECT directory, slot + ?, bucket, depth, generation FROM bucket_ref WHERE directory = ?"
+)
+_SET_REF = (
+    "INSERT OR REPLACE INTO bucket_ref(directory, slot, bucket, depth, generation)"
+    " VALUES (?, ?, ?, ?, ?)"
+)
+_SET_ROOT = "UPDATE branch SET root = ? WHERE name = ?"
+_NAMES = "SELECT name FROM entry WHERE bucket = ?"
+_SCAN = f"SELECT e.name, {COLUMNS} FROM entry e JOIN node n ON n.id = e.node WHERE e.bucket = ?"
+
+
+class Directory:
+    """A resolved directory of a branch or snapshot, with its place in the tree."""
+
+    __slots__ = ("depth", "entries", "generation", "id", "name", "parent", "path")
+
+    def __init__(self, parent: Directory | None, name: str, path: str, node: Node) -> None:
+        """Take the changing fields from the node."""
+        self.parent = parent
+        self.name = name
+        self.path = path
+        self.id = node.id
+        self.generation = node.generation
+        self.depth = node.depth
+        self.entries = node.entries
+
+
+class Place(NamedTuple):
+    """Where a path leads: a name in a directory and the node there; the root has no name."""
+
+    directory: Directory
+    name: str
+    node: Node | None
+
+    @property
+    def path(self) -> str:
+        """Return the canonical path."""
+        return join(self.directory.path, self.name) if self.name else "/"
+
+
+# -- resolution -------------------------------------------------------------------------------
+
+
+def root(view: View) -> Directory:
+    """Return the root directory."""
+    state = view.state
+    found = state.directories.get("/")
+    if found is None:
+        found = Directory(None, "", "/", nodes.get(view.session, state.root))
+        state.directories["/"] = found
+    return found
+
+
+def resolve(view: View, path: str) -> Directory:
+    """Return the directory at a normal path, following symbolic links.
+
+    Raises:
+        NotFound, NotADirectory, TooManyLinks, PermissionDenied.
+    """
+    found = view.state.directories.get(path)
+    return found if found is not None else _walk(view, path, path, 0)
+
+
+def _walk(view: View, path: str, asked: str, followed: int) -> Directory:
+    if followed > _MAX_FOLLOWED:
+        raise TooManyLinks(asked)
+    directory = root(view)
+    names = path.split("/")[1:] if path != "/" else []
+    for index, name in enumerate(names):
+        here = join(directory.path, name)
+        known = view.state.directories.get(here)
+        if known is not None:
+            directory = known
+            continue
+        node = lookup(view.session, directory, name)
+        if node is None:
+            raise NotFound(asked)
+        if node.kind == SYMLINK:
+            rest = "/".join(names[index + 1 :])
+            target = _target(view, directory, node)
+            return _walk(view, normalise(f"{target}/{rest}", view.system), asked, followed + 1)
+        if node.kind != DIRECTORY:
+            raise NotADirectory(here)
+        directory = Directory(directory, name, here, node)
+        view.state.directories[here] = directory
+    return directory
+
+
+def _target(view: View, directory: Directory, node: Node) -> str:
+    target = from_stored(nodes.data(view.session, node.id))
+    return normalise(
+        target if target.startswith("/") else f"{directory.path}/{target}", view.system
+    )
+
+
+def locate(view: View, path: str, follow: bool = True) -> Place:
+    """Return where a normal path leads; the node is None when only the directory exists."""
+    asked = path
+    for _ in range(_MAX_FOLLOWED + 1):
+        parent, name = split(path)
+        directory = resolve(view, parent)
+        if not name:
+            return Place(directory, "", nodes.get(view.session, directory.id))
+        node = lookup(view.session, directory, name)
+        if node is None or node.kind != SYMLINK or not follow:
+            return Place(directory, name, node)
+        path = _target(view, directory, node)
+    raise TooManyLinks(asked)
+
+
+def find(view: View, path: str, follow: bool = True) -> Node:
+    """Return the node at a normal path.
+
+    Raises:
+        NotFound: nothing is there.
+    """
+    node = locate(view, path, follow).node
+    if node is None:
+        raise NotFound(path)
+    return node
+
+
+# -- reading ----------------------------------------------------------------------------------
+
+
+def lookup(session: Session, directory: Directory, name: str) -> Node | None:
+    """Return the node with a name in a directory."""
+    bucket = directory.id
+    if directory.depth:
+        slot = session.name_hash(name) & ((1 << directory.depth) - 1)
+        bucket = session.execute(_REF, (directory.id, slot)).fetchone()[0]
+    row = session.execute(_LOOKUP, (bucket, to_stored(name))).fetchone()
+    return Node(*row) if row is not None else None
+
+
+def buckets(session: Session, node: Node | Directory) -> dict[int, int]:
+    """Return the bucket of each slot; a directory of depth 0 has one slot."""
+    if not node.depth:
+        return {0: node.id}
+    return dict(session.execute(_REFS, (node.id,)))
+
+
+def names(session: Session, node: Node | Directory) -> list[str]:
+    """Return the names in a directory, in no order."""
+    found: list[str] = []
+    for bucket in set(buckets(session, node).values()):
+        found.extend(from_stored(name) for (name,) in session.execute(_NAMES, (bucket,)))
+    return found
+
+
+def entries(session: Session, wanted: set[int]) -> dict[str, int]:
+    """Return names and node ids in some buckets."""
+    found: dict[str, int] = {}
+    for bucket in wanted:
+        for name, node in session.execute(_ENTRIES, (bucket,)):
+            found[from_stored(name)] = node
+    return found
+
+
+def scan(session: Session, node: Node | Directory) -> list[tuple[str, Node]]:
+    """Return names and nodes in a directory, sorted by name."""
+    found: list[tuple[str, Node]] = []
+    for bucket in set(buckets(session, node).values()):
+        for row in session.execute(_SCAN, (bucket,)):
+            found.append((from_stored(row[0]), Node(*row[1:])))
+    found.sort(key=lambda each: each[0])
+    return found
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def own(view: View, directory: Directory) -> None:
+    """Make a directory the branch's own, copying it and the path above where they are shared."""
+    state, session = view.state, view.session
+    if directory.generation == state.generation:
+        return
+    if directory.parent is not None:
+        own(view, directory.parent)
+    old, new = directory.id, session.new_id("next_node")
+    session.execute(_COPY_NODE, (new, state.generation, old))
+    session.execute(_COPY_REFS if directory.depth else _COPY_BUCKET, (new, old))
+    directory.id = new
+    directory.generation = state.generation
+    if directory.parent is None:
+        session.execute(_SET_ROOT, (new, state.name))
+        state.root = new
+    else:
+        _put(view, directory.parent, directory.name, new)
+
+
+def set_entry(view: View, directory: Directory, name: str, node_id: int, is_new: bool) -> None:
+    """Let a name in a directory lead to a node; `is_new` says that the name was free."""
+    own(view, directory)
+    _put(view, directory, name, node_id)
+    if is_new:
+        _count(view, directory, 1)
+        _split_when_full(view, directory, name)
+
+
+def drop_entry(view: View, directory: Directory, name: str) -> None:
+    """Take a name that exists out of a directory."""
+    own(view, directory)
+    bucket = _owned_bucket(view, directory, name)
+    view.session.execute(_DROP, (bucket, to_stored(name)))
+    _count(view, directory, -1)
+
+
+def forget_below(view: View, path: str) -> None:
+    """Forget resolved directories at and below a path that was removed, moved or replaced."""
+    known = view.state.directories
+    prefix = path + "/"
+    for each in [each for each in known if each == path or each.startswith(prefix)]:
+        del known[each]
+
+
+def _put(view: View, directory: Directory, name: str, node_id: int) -> None:
+    bucket = _owned_bucket(view, directory, name)
+    view.session.execute(_PUT, (bucket, to_stored(name), node_id))
+
+
+def _count(view: View, directory: Directory, change: int) -> None:
+    directory.entries += change
+    now = time.time_ns()
+    view.session.execute(_TOUCH, (directory.entries, now, now, directory.id))
+
+
+def _owned_bucket(view: View, directory: Directory, name: str) -> int:
+    """Return the bucket for a name of an owned directory, copied first where it is shared."""
+    if not directory.depth:
+        return directory.id
+    session = view.session
+    slot = session.name_hash(name) & ((1 << directory.depth) - 1)
+    bucket, depth, generation = session.execute(_REF, (directory.id, slot)).fetchone()
+    if generation == view.state.generation:
+        return bucket
+    new = session.new_id("next_node")
+    session.execute(_COPY_BUCKET, (new, bucket))
+    _point(view, directory, slot & ((1 << depth) - 1), new, depth)
+    return new
+
+
+def _point(view: View, directory: Directory, low: int, bucket: int, depth: int) -> None:
+    """Let every slot that ends in the `depth` bits of `low` lead to an owned bucket."""
+    generation = view.state.generation
+    for slot in range(low, 1 << directory.depth, 1 << depth):
+        view.session.execute(_SET_REF, (directory.id, slot, bucket, depth, generation))
+
+
+def _split_when_full(view: View, directory: Directory, name: str) -> None:
+    if directory.entries <= BUCKET_ENTRIES:
+        return
+    session = view.session
+    hashed = session.name_hash(name)
+    if not directory.depth:
+        _split_first(view, directory)
+    elif not hashed >> _COUNT_SHIFT:
+        slot = hashed & ((1 << directory.depth) - 1)
+        bucket, depth, _ = session.execute(_REF, (directory.id, slot)).fetchone()
+        if session.execute(_COUNT, (bucket,)).fetchone()[0] > BUCKET_ENTRIES and depth < MAX_DEPTH:
+            _split(view, directory, slot, bucket, depth)
+
+
+def _split_first(view: View, directory: Directory) -> None:
+    """Turn the single bucket of a directory into a referenced one, then split that."""
+    session = view.session
+    bucket = session.new_id("next_node")
+    session.execute(_COPY_BUCKET, (bucket, directory.id))
+    session.execute(_EMPTY_BUCKET, (directory.id,))
+    directory.depth = 1
+    session.execute(_SET_DEPTH, (1, directory.id))
+    _point(view, directory, 0, bucket, 0)
+    _split(view, directory, 0, bucket, 0)
+
+
+def _split(view: View, directory: Directory, slot: int, bucket: int, depth: int) -> None:
+    """Move the names with the next hash bit set from an owned bucket to a new one."""
+    session = view.session
+    if depth == directory.depth:
+        session.execute(_DOUBLE_REFS, (1 << depth, directory.id))
+        directory.depth += 1
+        session.execute(_SET_DEPTH, (directory.depth, directory.id))
+    new, bit = session.new_id("next_node"), 1 << depth
+    rows = session.execute(_ENTRIES, (bucket,)).fetchall()
+    moved = [row for row in rows if session.name_hash(from_stored(row[0])) & bit]
+    session.connection.executemany(_DROP, [(bucket, name) for name, _ in moved])
+    session.connection.executemany(_PUT, [(new, name, node) for name, node in moved])
+    low = slot & (bit - 1)
+    _point(view, directory, low, bucket, depth + 1)
+    _point(view, directory, low | bit, new, depth + 1)

@@ -1,0 +1,105 @@
+"""Walk, glob and grep: iterators that read one directory or file at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fnmatch import translate
+from typing import TYPE_CHECKING
+
+from .errors import AgentFSError, InvalidArgument
+from .paths import join, normalise
+from .types import DirEntry, Match
+
+if TYPE_CHECKING:
+    from .filesystem import AgentFS
+
+_BINARY_PROBE = 8192
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def walk(fs: AgentFS, path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each directory with its directory and file names, top down.
+
+    Names removed from the list of directories are not entered.
+    """
+    entries = fs.scandir(path)
+    below = [each.name for each in entries if each.stat.is_dir]
+    yield path, below, [each.name for each in entries if not each.stat.is_dir]
+    for name in below:
+        try:
+            yield from walk(fs, join(path, name))
+        except FileNotFoundError:
+            continue  # removed by another writer meanwhile
+
+
+def glob(fs: AgentFS, pattern: str) -> Iterator[str]:
+    """Yield the paths that match a pattern with `*`, `?`, `[...]` and `**`, sorted per level."""
+    parts = [each for each in pattern.split("/") if each]
+    yield from dict.fromkeys(_glob(fs, "/", parts))
+
+
+def _glob(fs: AgentFS, path: str, parts: list[str]) -> Iterator[str]:
+    if not parts:
+        yield path
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _glob(fs, path, rest)
+        for entry in _entries(fs, path):
+            if entry.stat.is_dir:
+                yield from _glob(fs, entry.path, parts)
+            elif not rest:
+                yield entry.path
+    elif not _MAGIC.search(part):
+        here = normalise(join(path, part))
+        if _exists(fs, here):
+            yield from _glob(fs, here, rest)
+    else:
+        matches = re.compile(translate(part)).match
+        for entry in _entries(fs, path):
+            if matches(entry.name) and (not rest or not entry.stat.is_file):
+                yield from _glob(fs, entry.path, rest)
+
+
+def _exists(fs: AgentFS, path: str) -> bool:
+    try:
+        fs.lstat(path)
+    except AgentFSError:
+        return False
+    return True
+
+
+def _entries(fs: AgentFS, path: str) -> list[DirEntry]:
+    try:
+        return fs.scandir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def grep(fs: AgentFS, pattern: str | re.Pattern[str], path: str) -> Iterator[Match]:
+    """Yield the lines of text files at and below a path that match a regular expression."""
+    try:
+        search = re.compile(pattern).search
+    except re.error as error:
+        raise InvalidArgument(str(pattern), f"it is no regular expression: {error}") from error
+    for each in _files(fs, path):
+        try:
+            data = fs.read(each)
+        except FileNotFoundError:
+            continue  # removed by another writer meanwhile
+        if b"\0" in data[:_BINARY_PROBE]:
+            continue
+        for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+            if search(line):
+                yield Match(each, number, line.rstrip("\r"))
+
+
+def _files(fs: AgentFS, path: str) -> Iterator[str]:
+    if fs.stat(path).is_file:
+        yield path
+        return
+    for directory, _, _ in walk(fs, path):
+        for entry in _entries(fs, directory):
+            if entry.stat.is_file:
+                yield entry.path

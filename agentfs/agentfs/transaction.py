@@ -1,0 +1,333 @@
+"""Transactions: per-thread sessions, BEGIN IMMEDIATE, savepoints, id leases and what they cache.
+
+A `Volume` is shared by all handles on one file; a `Session` is one thread's connection with the
+state that stays true while nobody else commits (`PRAGMA data_version`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from hashlib import blake2b
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from .connection import connect, translate
+from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed
+from .types import Durability
+
+if TYPE_CHECKING:
+    from .directories import Directory
+
+_LEASE = 1000
+_CACHED_DIRECTORIES = 20_000
+_BRANCH = "SELECT root, generation FROM branch WHERE name = ?"
+_SNAPSHOT = "SELECT root FROM snapshot WHERE name = ?"
+_TAKE = "UPDATE meta SET value = value + ? WHERE key = ? RETURNING value"
+# What other processes' sessions must not inherit through os.fork: closing them would touch locks.
+_INHERITED: list[Session] = []
+
+
+class RefState:
+    """A branch or snapshot as this session knows it; `generation` 0 means nothing is owned."""
+
+    __slots__ = ("directories", "generation", "name", "root")
+
+    def __init__(self, name: str, root: int, generation: int) -> None:
+        """Begin with no resolved directories."""
+        self.name = name
+        self.root = root
+        self.generation = generation
+        self.directories: dict[str, Directory] = {}
+
+
+class Session:
+    """One thread's connection and what it may remember between calls."""
+
+    def __init__(self, connection: apsw.Connection, name_hash_key: bytes, verify: bool) -> None:
+        """Take over an open connection."""
+        self.connection = connection
+        self.execute = connection.execute
+        self.name_hash_key = name_hash_key
+        self.verify = verify
+        self.depth = 0
+        self.head: tuple[int, bytes] | None = None
+        self._refs: dict[str, RefState] = {}
+        self._leases: dict[str, list[int]] = {}
+        self._fresh_lease = False
+        self._data_version = -1
+
+    def refresh(self) -> None:
+        """Forget what another connection may have changed; call first in a transaction."""
+        version: Any = self.execute("PRAGMA data_version").get
+        if version != self._data_version:
+            self._data_version = version
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop everything that was read from the volume."""
+        self._refs.clear()
+        self.head = None
+
+    def forget_ref(self, name: str) -> None:
+        """Drop what is known about one branch or snapshot."""
+        self._refs.pop(name, None)
+
+    def rolled_back(self) -> None:
+        """Drop what the undone part may have brought in."""
+        self.forget()
+        if self._fresh_lease:
+            self._leases.clear()
+            self._fresh_lease = False
+
+    def committed(self) -> None:
+        """Keep the leases: their counters are stored now."""
+        self._fresh_lease = False
+
+    def ref(self, name: str) -> RefState:
+        """Return a branch, or else a snapshot, as it is now.
+
+        Raises:
+            BranchNotFound: neither has this name.
+        """
+        state = self._refs.get(name)
+        if state is None:
+            state = self._refs[name] = self._load_ref(name)
+        elif len(state.directories) > _CACHED_DIRECTORIES:
+            state.directories.clear()
+        return state
+
+    def branch(self, name: str) -> RefState:
+        """Return a branch as it is now; a snapshot does not count."""
+        state = self.ref(name)
+        if not state.generation:
+            raise BranchNotFound(name, "it is a snapshot, and a branch is needed")
+        return state
+
+    def _load_ref(self, name: str) -> RefState:
+        row = self.execute(_BRANCH, (name,)).fetchone()
+        if row is not None:
+            return RefState(name, row[0], row[1])
+        row = self.execute(_SNAPSHOT, (name,)).fetchone()
+        if row is None:
+            raise BranchNotFound(name)
+        return RefState(name, row[0], 0)
+
+    def new_id(self, counter: str) -> int:
+        """Return an id that no row ever had, from a block leased in a write transaction."""
+        lease = self._leases.get(counter)
+        if lease is None or lease[0] == lease[1]:
+            end = self.take(counter, _LEASE)
+            lease = self._leases[counter] = [end - _LEASE, end]
+            self._fresh_lease = True
+        lease[0] += 1
+        return lease[0] - 1
+
+    def take(self, counter: str, count: int) -> int:
+        """Advance a stored counter and return its new value."""
+        row = self.execute(_TAKE, (count, counter)).fetchone()
+        if row is None:
+            raise Corrupt(f"meta.{counter}", "the counter is missing")
+        return row[0]
+
+    def new_generation(self) -> int:
+        """Return a generation that no branch ever had."""
+        return self.take("next_generation", 1) - 1
+
+    def name_hash(self, name: str) -> int:
+        """Return the keyed hash that places a name in a directory."""
+        raw = name.encode("utf-8", "surrogateescape")
+        return int.from_bytes(blake2b(raw, digest_size=8, key=self.name_hash_key).digest(), "little")
+
+
+class Volume:
+    """One file, shared by its handles: a session per thread and one writer at a time."""
+
+    def __init__(
+        self, path: str, durability: Durability, create: bool, busy_s: float, verify: bool
+    ) -> None:
+        """Open the file once, so that a wrong one is refused at once."""
+        self.path = os.path.abspath(path)
+        self.durability: Durability = durability
+        self.busy_s = busy_s
+        self.verify = verify
+        self.closed = False
+        self._create = create
+        self._reset()
+        self.session()
+        self._create = False
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._local = threading.local()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._guard = threading.Lock()
+        self.lock = threading.RLock()
+
+    def session(self) -> Session:
+        """Return this thread's session, reopened when the process was forked."""
+        if self._pid != os.getpid():
+            _INHERITED.extend(self._sessions)
+            self._reset()
+        session: Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._open_session()
+        return session
+
+    def _open_session(self) -> Session:
+        if self.closed:
+            raise VolumeClosed(self.path)
+        connection = connect(self.path, self.durability, self._create, self.busy_s)
+        row = connection.execute("SELECT value FROM meta WHERE key = 'name_hash_key'").fetchone()
+        if row is None:
+            connection.close()
+            raise Corrupt(self.path, "the setting name_hash_key is missing")
+        session = Session(connection, row[0], self.verify)
+        self._local.session = session
+        with self._guard:
+            self._sessions.add(session)
+        return session
+
+    def close(self) -> None:
+        """Close the connections of all threads; later calls on any handle fail."""
+        self.closed = True
+        with self._guard:
+            sessions = list(self._sessions)
+            self._sessions.clear()
+        if self._pid != os.getpid():
+            _INHERITED.extend(sessions)
+        else:
+            for session in sessions:
+                session.connection.close()
+        self._local = threading.local()
+
+    def acquire(self) -> None:
+        """Wait for this process's other writers."""
+        if not self.lock.acquire(timeout=self.busy_s):
+            raise VolumeBusy(self.path, "another thread did not finish in time")
+
+
+class WriteScope:
+    """A write transaction: BEGIN IMMEDIATE, or a savepoint inside another one."""
+
+    __slots__ = ("_session", "_volume")
+
+    def __init__(self, volume: Volume) -> None:
+        """Begin nothing yet."""
+        self._volume = volume
+
+    def __enter__(self) -> Session:
+        """Take the writer's place and see the newest state."""
+        volume = self._volume
+        if volume.closed:
+            raise VolumeClosed(volume.path)
+        session = volume.session()
+        volume.acquire()
+        try:
+            if session.depth:
+                session.execute(f"SAVEPOINT level_{session.depth}")
+            else:
+                session.execute("BEGIN IMMEDIATE")
+                session.refresh()
+        except BaseException as error:
+            self._give_up(session)
+            if isinstance(error, apsw.Error):
+                raise translate(error, volume.path) from error
+            raise
+        session.depth += 1
+        self._session = session
+        return session
+
+    def _give_up(self, session: Session) -> None:
+        if not session.depth and session.connection.in_transaction:
+            session.execute("ROLLBACK")
+        self._volume.lock.release()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or undo all of it when the body failed."""
+        session = self._session
+        session.depth -= 1
+        try:
+            if kind is None:
+                self._commit(session)
+            else:
+                self._roll_back(session)
+        finally:
+            self._volume.lock.release()
+        if isinstance(error, apsw.Error):
+            translated = translate(error, self._volume.path)
+            if translated is not error:
+                raise translated from error
+
+    def _commit(self, session: Session) -> None:
+        try:
+            if session.depth:
+                session.execute(f"RELEASE level_{session.depth}")
+            else:
+                session.execute("COMMIT")
+                session.committed()
+        except BaseException as error:
+            self._roll_back(session)
+            if isinstance(error, apsw.Error):
+                raise translate(error, self._volume.path) from error
+            raise
+
+    def _roll_back(self, session: Session) -> None:
+        session.rolled_back()
+        # A full disk may already have undone everything.
+        if not session.connection.in_transaction:
+            return
+        if session.depth:
+            session.execute(f"ROLLBACK TO level_{session.depth}")
+            session.execute(f"RELEASE level_{session.depth}")
+        else:
+            session.execute("ROLLBACK")
+
+
+class ReadScope:
+    """A consistent view for one call, without a lock; inside a transaction, its own state."""
+
+    __slots__ = ("_nested", "_session", "_volume")
+
+    def __init__(self, volume: Volume) -> None:
+        """Begin nothing yet."""
+        self._volume = volume
+
+    def __enter__(self) -> Session:
+        """See one state of the volume until the end of the call."""
+        if self._volume.closed:
+            raise VolumeClosed(self._volume.path)
+        session = self._session = self._volume.session()
+        self._nested = session.connection.in_transaction
+        if not self._nested:
+            session.execute("BEGIN")
+            try:
+                session.refresh()
+            except BaseException as error:
+                session.execute("ROLLBACK")
+                if isinstance(error, apsw.Error):
+                    raise translate(error, self._volume.path) from error
+                raise
+        return session
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the view go."""
+        if not self._nested and self._session.connection.in_transaction:
+            self._session.execute("COMMIT")
+        if isinstance(error, apsw.Error):
+            translated = translate(error, self._volume.path)
+            if translated is not error:
+                raise translated from error

@@ -1,6 +1,9 @@
 """agentfs: a copy-on-write filesystem for agents in one SQLite file."""
 
-from .async_filesystem import AsyncAgentFS
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .errors import (
     AgentFSError,
     AlreadyExists,
@@ -52,6 +55,9 @@ from .types import (
     Totals,
 )
 
+if TYPE_CHECKING:
+    from .async_filesystem import AsyncAgentFS
+
 __all__ = [
     "AgentFS",
     "AgentFSError",
@@ -101,3 +107,12 @@ __all__ = [
     "VolumeFull",
     "VolumeNotFound",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import `AsyncAgentFS` when it is first asked for, because asyncio is slow to load."""
+    if name == "AsyncAgentFS":
+        from .async_filesystem import AsyncAgentFS  # noqa: PLC0415 - start-up time
+
+        return AsyncAgentFS
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Compares two states, walking only what differs: the same node or bucket id is the same content."""
+"""Compares two states, walking only what differs: equal node or bucket ids are equal content."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ class Comparison:
         self.session = session
         self.system = system
         self.changes: list[Change] = []
+        # A list of work instead of recursion: paths can be two thousand names deep.
+        self._waiting: list[tuple[str, Node | None, Node | None]] = []
 
-    def compare(self, path: str, before: Node | None, after: Node | None) -> None:
+    def run(self, path: str, before: Node | None, after: Node | None) -> list[Change]:
+        """Return the changes at and below a path, sorted by path."""
+        self._waiting.append((path, before, after))
+        while self._waiting:
+            self._compare(*self._waiting.pop())
+        return sorted(self.changes, key=lambda each: each.path)
+
+    def _compare(self, path: str, before: Node | None, after: Node | None) -> None:
         """Compare what two states have at a path."""
         if before is not None and after is not None:
             if before.id == after.id:
@@ -28,8 +37,7 @@ class Comparison:
                     self._add(path, "modified", before, after)
                 self._directories(path, before, after)
             elif before.kind == DIRECTORY or after.kind == DIRECTORY:
-                self.compare(path, before, None)
-                self.compare(path, None, after)
+                self._waiting += [(path, before, None), (path, None, after)]
             elif not same_content(self.session, before, after):
                 self._add(path, "modified", before, after)
         elif before is not None or after is not None:
@@ -41,13 +49,16 @@ class Comparison:
         if node is not None and node.kind == DIRECTORY:
             for name, child in directories.scan(self.session, node):
                 if not self._hidden(path, name):
-                    one = (None, child) if before is None else (child, None)
-                    self.compare(join(path, name), *one)
+                    below = join(path, name)
+                    added = before is None
+                    self._waiting.append(
+                        (below, None if added else child, child if added else None)
+                    )
 
     def _directories(self, path: str, before: Node, after: Node) -> None:
         for name, (old, new) in differing(self.session, before, after).items():
             if not self._hidden(path, name):
-                self.compare(join(path, name), self._node(old), self._node(new))
+                self._waiting.append((join(path, name), self._node(old), self._node(new)))
 
     def _hidden(self, path: str, name: str) -> bool:
         return path == "/" and name == SYSTEM_NAME and not self.system
@@ -65,9 +76,7 @@ def changes(
     session: Session, before: Node | None, after: Node | None, path: str, system: bool
 ) -> list[Change]:
     """Return what differs between two nodes at a path, sorted by path."""
-    comparison = Comparison(session, system)
-    comparison.compare(path, before, after)
-    return sorted(comparison.changes, key=lambda each: each.path)
+    return Comparison(session, system).run(path, before, after)
 
 
 def differing(

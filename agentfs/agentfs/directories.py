@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from . import nodes
-from .errors import NotADirectory, NotFound, TooManyLinks
+from .errors import Corrupt, NotADirectory, NotFound, TooManyLinks
 from .nodes import COLUMNS, DIRECTORY, SYMLINK, Node, View
 from .paths import from_stored, join, normalise, split, to_stored
 from .transaction import Session
@@ -38,7 +38,9 @@ _COPY_NODE = (
     " xattrs, data) SELECT ?, kind, ?, mode, size, mtime_ns, ctime_ns, depth, entries, layout,"
     " xattrs, data FROM node WHERE id = ?"
 )
-_COPY_BUCKET = "INSERT INTO entry(bucket, name, node) SELECT ?, name, node FROM entry WHERE bucket=?"
+_COPY_BUCKET = (
+    "INSERT INTO entry(bucket, name, node) SELECT ?, name, node FROM entry WHERE bucket=?"
+)
 _COPY_REFS = (
     "INSERT INTO bucket_ref(directory, slot, bucket, depth, generation)"
     " SELECT ?, slot, bucket, depth, generation FROM bucket_ref WHERE directory = ?"
@@ -175,9 +177,16 @@ def lookup(session: Session, directory: Directory, name: str) -> Node | None:
     bucket = directory.id
     if directory.depth:
         slot = session.name_hash(name) & ((1 << directory.depth) - 1)
-        bucket = session.execute(_REF, (directory.id, slot)).fetchone()[0]
+        bucket = _slot(session, directory, slot)[0]
     row = session.execute(_LOOKUP, (bucket, to_stored(name))).fetchone()
     return Node(*row) if row is not None else None
+
+
+def _slot(session: Session, directory: Directory, slot: int) -> tuple[int, int, int]:
+    row = session.execute(_REF, (directory.id, slot)).fetchone()
+    if row is None:
+        raise Corrupt(f"directory {directory.id}", f"its slot {slot} is missing")
+    return row
 
 
 def buckets(session: Session, node: Node | Directory) -> dict[int, int]:
@@ -208,8 +217,8 @@ def scan(session: Session, node: Node | Directory) -> list[tuple[str, Node]]:
     """Return names and nodes in a directory, sorted by name."""
     found: list[tuple[str, Node]] = []
     for bucket in set(buckets(session, node).values()):
-        for row in session.execute(_SCAN, (bucket,)):
-            found.append((from_stored(row[0]), Node(*row[1:])))
+        rows = session.execute(_SCAN, (bucket,))
+        found.extend((from_stored(row[0]), Node(*row[1:])) for row in rows)
     found.sort(key=lambda each: each[0])
     return found
 
@@ -219,11 +228,18 @@ def scan(session: Session, node: Node | Directory) -> list[tuple[str, Node]]:
 
 def own(view: View, directory: Directory) -> None:
     """Make a directory the branch's own, copying it and the path above where they are shared."""
+    shared: list[Directory] = []
+    above: Directory | None = directory
+    while above is not None and above.generation != view.state.generation:
+        shared.append(above)
+        above = above.parent
+    for each in reversed(shared):
+        _copy_on_write(view, each)
+
+
+def _copy_on_write(view: View, directory: Directory) -> None:
+    """Copy one shared directory whose parent is owned."""
     state, session = view.state, view.session
-    if directory.generation == state.generation:
-        return
-    if directory.parent is not None:
-        own(view, directory.parent)
     old, new = directory.id, session.new_id("next_node")
     session.execute(_COPY_NODE, (new, state.generation, old))
     session.execute(_COPY_REFS if directory.depth else _COPY_BUCKET, (new, old))
@@ -278,7 +294,7 @@ def _owned_bucket(view: View, directory: Directory, name: str) -> int:
         return directory.id
     session = view.session
     slot = session.name_hash(name) & ((1 << directory.depth) - 1)
-    bucket, depth, generation = session.execute(_REF, (directory.id, slot)).fetchone()
+    bucket, depth, generation = _slot(session, directory, slot)
     if generation == view.state.generation:
         return bucket
     new = session.new_id("next_node")
@@ -303,7 +319,7 @@ def _split_when_full(view: View, directory: Directory, name: str) -> None:
         _split_first(view, directory)
     elif not hashed >> _COUNT_SHIFT:
         slot = hashed & ((1 << directory.depth) - 1)
-        bucket, depth, _ = session.execute(_REF, (directory.id, slot)).fetchone()
+        bucket, depth, _ = _slot(session, directory, slot)
         if session.execute(_COUNT, (bucket,)).fetchone()[0] > BUCKET_ENTRIES and depth < MAX_DEPTH:
             _split(view, directory, slot, bucket, depth)
 

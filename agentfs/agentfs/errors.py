@@ -1,35 +1,35 @@
 """The error tree of agentfs: every failure a caller can meet, with a stable code and an exit code.
 
-    AgentFSError
-    +-- NotFound (FileNotFoundError)            fs.not_found            exit 3
-    +-- NotADirectory (NotADirectoryError)      fs.not_a_directory      exit 4
-    +-- IsADirectory (IsADirectoryError)        fs.is_a_directory       exit 4
-    +-- AlreadyExists (FileExistsError)         fs.already_exists       exit 5
-    +-- NotEmpty (OSError, ENOTEMPTY)           fs.not_empty            exit 5
-    +-- PermissionDenied (PermissionError)      fs.permission_denied    exit 6
-    +-- ReadOnly (OSError, EROFS)               fs.read_only            exit 6
-    +-- InvalidName (OSError, EINVAL)           fs.invalid_name         exit 2
-    |   +-- NameTooLong (ENAMETOOLONG)          fs.name_too_long        exit 2
-    +-- InvalidArgument (OSError, EINVAL)       fs.invalid_argument     exit 2
-    +-- TooManyLinks (OSError, ELOOP)           fs.too_many_links       exit 4
-    +-- NoAttribute (OSError, ENODATA)          fs.no_attribute         exit 3
-    +-- RefError
-    |   +-- BranchNotFound (LookupError)        ref.not_found           exit 3
-    |   +-- RefExists                           ref.already_exists      exit 5
-    |   +-- BranchInUse                         ref.in_use              exit 5
-    +-- MergeConflict                           merge.conflict          exit 7
-    +-- ExtensionError                          extension.invalid       exit 2
-    +-- TransactionRequired                     transaction.required    exit 2
-    +-- HostError (OSError)                     host.failed             exit 4
-    +-- VolumeError
-        +-- VolumeNotFound (FileNotFoundError)  volume.not_found        exit 3
-        +-- VolumeDenied (PermissionError)      volume.denied           exit 6
-        +-- NotAVolume                          volume.not_a_volume     exit 8
-        +-- NewerFormat                         volume.newer_format     exit 8
-        +-- VolumeBusy (TimeoutError)           volume.busy             exit 9
-        +-- VolumeFull (OSError, ENOSPC)        volume.full             exit 9
-        +-- VolumeClosed                        volume.closed           exit 2
-        +-- Corrupt                             volume.corrupt          exit 10
+AgentFSError
++-- NotFound (FileNotFoundError)            fs.not_found            exit 3
++-- NotADirectory (NotADirectoryError)      fs.not_a_directory      exit 4
++-- IsADirectory (IsADirectoryError)        fs.is_a_directory       exit 4
++-- AlreadyExists (FileExistsError)         fs.already_exists       exit 5
++-- NotEmpty (OSError, ENOTEMPTY)           fs.not_empty            exit 5
++-- PermissionDenied (PermissionError)      fs.permission_denied    exit 6
++-- ReadOnly (OSError, EROFS)               fs.read_only            exit 6
++-- InvalidName (OSError, EINVAL)           fs.invalid_name         exit 2
+|   +-- NameTooLong (ENAMETOOLONG)          fs.name_too_long        exit 2
++-- InvalidArgument (OSError, EINVAL)       fs.invalid_argument     exit 2
++-- TooManyLinks (OSError, ELOOP)           fs.too_many_links       exit 4
++-- NoAttribute (OSError, ENODATA)          fs.no_attribute         exit 3
++-- RefError
+|   +-- BranchNotFound (LookupError)        ref.not_found           exit 3
+|   +-- RefExists                           ref.already_exists      exit 5
+|   +-- BranchInUse                         ref.in_use              exit 5
++-- MergeConflict                           merge.conflict          exit 7
++-- ExtensionError                          extension.invalid       exit 2
++-- TransactionRequired                     transaction.required    exit 2
++-- HostError (OSError)                     host.failed             exit 4
++-- VolumeError
+    +-- VolumeNotFound (FileNotFoundError)  volume.not_found        exit 3
+    +-- VolumeDenied (PermissionError)      volume.denied           exit 6
+    +-- NotAVolume                          volume.not_a_volume     exit 8
+    +-- NewerFormat                         volume.newer_format     exit 8
+    +-- VolumeBusy (TimeoutError)           volume.busy             exit 9
+    +-- VolumeFull (OSError, ENOSPC)        volume.full             exit 9
+    +-- VolumeClosed                        volume.closed           exit 2
+    +-- Corrupt                             volume.corrupt          exit 10
 """
 
 from __future__ import annotations

@@ -80,6 +80,6 @@ def _run(session: Session, name: str, ddl: str) -> None:
     after = dict(session.execute(_OBJECTS).fetchall())
     allowed = (f"ext_{name}_", f"sqlite_autoindex_ext_{name}_")
     for each in before.keys() | after.keys():
-        if before.get(each) != after.get(each) or (each in before) != (each in after):
-            if not each.startswith(allowed):
-                raise ExtensionError(name, f"{each!r} must begin with 'ext_{name}_'")
+        changed = each not in before or before[each] != after.get(each, "")
+        if changed and not each.startswith(allowed):
+            raise ExtensionError(name, f"{each!r} must begin with 'ext_{name}_'")

@@ -99,7 +99,7 @@ def append(view: View, path: str, data: bytes) -> int:
         return write_at(view, place, old + data, None, "append")
     session = view.session
     items = list(chunks.read_list(session, node.layout, nodes.data(session, node.id)))
-    last_id, last_size = items.pop()
+    last_id, _last_size = items.pop()
     tail = chunks.get(session, last_id) + data
     items += [(chunks.put(session, piece), len(piece)) for piece in chunker.split(tail)]
     layout, stored = chunks.write_list(session, items)

@@ -10,13 +10,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, overload
 
-from . import branches, diff, directories, extensions, files, fsck, journal, merge, search
-from . import statistics, transfer, tree
+from . import (
+    branches,
+    diff,
+    directories,
+    extensions,
+    files,
+    fsck,
+    journal,
+    merge,
+    search,
+    statistics,
+    transfer,
+    tree,
+)
 from .directories import Place
 from .errors import AlreadyExists, NotADirectory, NotFound, ReadOnly, VolumeClosed
 from .extensions import Extension
 from .handles import FileHandle, as_text, parse_mode
-from .nodes import DIRECTORY, DIRECTORY_MODE, Node, View, get, to_stat
+from .nodes import DIRECTORY_MODE, Node, View, get, to_stat
 from .paths import SYSTEM_NAME, PathLike, join, normalise
 from .transaction import ReadScope, Session, Volume, WriteScope
 from .types import (
@@ -47,7 +59,9 @@ class OpenVolume(Protocol):
         self, path: PathLike, branch: str | None = None, durability: Durability = "normal",
         create: bool = True, system: bool = False, principal: str = "", *,
         verify: bool = True, busy_s: float = BUSY_S,
-    ) -> AgentFS: ...  # fmt: skip
+    ) -> AgentFS:  # fmt: skip
+        """Open a volume."""
+        ...
 
 
 class OpenFile(Protocol):
@@ -55,7 +69,9 @@ class OpenFile(Protocol):
 
     def __call__(
         self, path: PathLike, mode: str = "r", encoding: str = "utf-8", newline: str | None = None
-    ) -> IO[Any]: ...
+    ) -> IO[Any]:
+        """Open a file."""
+        ...
 
 
 class _Undo(Exception):
@@ -449,9 +465,7 @@ class AgentFS:
         self._change(branches.fork, name, self._ref if source is None else source)
         return self.on(name)
 
-    def on(
-        self, name: str, *, system: bool | None = None, principal: str | None = None
-    ) -> AgentFS:
+    def on(self, name: str, *, system: bool | None = None, principal: str | None = None) -> AgentFS:
         """Return a handle on another branch that shares this one's volume.
 
         `system` and `principal` are this handle's unless given.
@@ -509,9 +523,7 @@ class AgentFS:
         except (NotFound, NotADirectory):
             return None
 
-    def merge(
-        self, name: str, strategy: Strategy = "fail", dry_run: bool = False
-    ) -> MergeResult:
+    def merge(self, name: str, strategy: Strategy = "fail", dry_run: bool = False) -> MergeResult:
         """Bring into this branch what another one changed since their common ancestor.
 
         Raises:

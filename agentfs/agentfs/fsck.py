@@ -114,10 +114,7 @@ class Check:
     def _file(self, node: Node) -> None:
         try:
             stored = nodes.data(self.session, node.id)
-            if node.layout:
-                total = self._list(node.layout, stored)
-            else:
-                total = len(stored)
+            total = self._list(node.layout, stored) if node.layout else len(stored)
         except AgentFSError as error:
             self.add(5, f"file version {node.id}: {error}")
             return

@@ -126,5 +126,3 @@ class FileHandle(io.BytesIO):
 def as_text(handle: FileHandle, encoding: str, newline: str | None) -> io.TextIOWrapper:
     """Return a text file object over a binary one."""
     return io.TextIOWrapper(handle, encoding=encoding, newline=newline)
-
-

@@ -24,11 +24,18 @@ class Merge:
         self.session = view.session
         self.strategy = strategy
         self.conflicts: list[Conflict] = []
+        self._waiting: list[tuple[Directory, Node | None, Node]] = []
 
-    def directory(self, ours: Directory, base: Node | None, theirs: Node) -> None:
+    def run(self, ours: Directory, base: Node, theirs: Node) -> None:
+        """Bring in what the other side changed at and below a directory."""
+        self._waiting.append((ours, base, theirs))
+        while self._waiting:
+            self._directory(*self._waiting.pop())
+
+    def _directory(self, ours: Directory, base: Node | None, theirs: Node) -> None:
         """Bring into one directory what the other side changed since the base."""
         mine = nodes.get(self.session, ours.id)
-        if base is not None and base.id == theirs.id or mine.id == theirs.id:
+        if (base is not None and base.id == theirs.id) or mine.id == theirs.id:
             return
         self._attributes(ours, mine, base, theirs)
         for name, (old, new) in self._their_changes(base, theirs).items():
@@ -67,7 +74,8 @@ class Merge:
         if mine and their_node and mine.kind == their_node.kind == DIRECTORY:
             if base_node is not None and base_node.kind != DIRECTORY:
                 base_node = None
-            self.directory(directories.resolve(self.view, path), base_node, their_node)
+            ours_below = directories.resolve(self.view, path)
+            self._waiting.append((ours_below, base_node, their_node))
         elif not self._same(mine, their_node) and not self._same(base_node, their_node):
             if self._same(base_node, mine):
                 self._take(parent, name, ours, theirs)
@@ -124,7 +132,7 @@ def merge(view: View, name: str, strategy: Strategy, dry_run: bool = False) -> M
     branches.bump(session, state.name)
     work = Merge(view, strategy)
     theirs = nodes.get(session, source.root)
-    work.directory(directories.root(view), nodes.get(session, base), theirs)
+    work.run(directories.root(view), nodes.get(session, base), theirs)
     conflicts = tuple(sorted(work.conflicts, key=lambda each: each.path))
     if conflicts and strategy == "fail" and not dry_run:
         raise MergeConflict(name, conflicts)

@@ -80,7 +80,12 @@ def to_stat(node: Node) -> Stat:
 
 
 def make_file(
-    view: View, mode: int, size: int, layout: int, content: bytes, xattrs: str | None = None,
+    view: View,
+    mode: int,
+    size: int,
+    layout: int,
+    content: bytes,
+    xattrs: str | None = None,
     mtime_ns: int | None = None,
 ) -> int:
     """Write a file version and return its id."""
@@ -130,8 +135,6 @@ def remake(view: View, node: Node, mode: int, mtime_ns: int, xattrs: str | None)
     return node_id
 
 
-def set_directory(
-    view: View, node_id: int, mode: int, mtime_ns: int, xattrs: str | None
-) -> None:
+def set_directory(view: View, node_id: int, mode: int, mtime_ns: int, xattrs: str | None) -> None:
     """Change the attributes of an owned directory in place."""
     view.session.execute(_SET_DIRECTORY, (mode, mtime_ns, time.time_ns(), xattrs, node_id))

@@ -60,9 +60,7 @@ def normalise(path: PathLike, system: bool = True) -> str:
 
 def is_system(path: str) -> bool:
     """Say whether a normal path is the system area or inside it."""
-    return path.startswith(SYSTEM_PATH) and (
-        path == SYSTEM_PATH or path.startswith(_SYSTEM_PREFIX)
-    )
+    return path.startswith(SYSTEM_PATH) and (path == SYSTEM_PATH or path.startswith(_SYSTEM_PREFIX))
 
 
 def split(path: str) -> tuple[str, str]:

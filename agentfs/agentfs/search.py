@@ -23,14 +23,14 @@ def walk(fs: AgentFS, path: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
     Names removed from the list of directories are not entered.
     """
-    entries = fs.scandir(path)
-    below = [each.name for each in entries if each.stat.is_dir]
-    yield path, below, [each.name for each in entries if not each.stat.is_dir]
-    for name in below:
-        try:
-            yield from walk(fs, join(path, name))
-        except FileNotFoundError:
-            continue  # removed by another writer meanwhile
+    waiting = [path]
+    fs.scandir(path)  # a wrong start is an error, a directory that vanishes later is not
+    while waiting:
+        here = waiting.pop()
+        entries = _entries(fs, here)
+        below = [each.name for each in entries if each.stat.is_dir]
+        yield here, below, [each.name for each in entries if not each.stat.is_dir]
+        waiting += [join(here, name) for name in reversed(below)]
 
 
 def glob(fs: AgentFS, pattern: str) -> Iterator[str]:

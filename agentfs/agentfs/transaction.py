@@ -140,7 +140,9 @@ class Session:
     def name_hash(self, name: str) -> int:
         """Return the keyed hash that places a name in a directory."""
         raw = name.encode("utf-8", "surrogateescape")
-        return int.from_bytes(blake2b(raw, digest_size=8, key=self.name_hash_key).digest(), "little")
+        return int.from_bytes(
+            blake2b(raw, digest_size=8, key=self.name_hash_key).digest(), "little"
+        )
 
 
 class Volume:

@@ -60,7 +60,7 @@ class Put:
         try:
             yield from self.items(source, path)
         except OSError as error:
-            self._skip(source, error.strerror or str(error))
+            self._fail(source, error)
 
     def _excluded(self, source: str, name: str) -> bool:
         if not self.exclude:
@@ -79,6 +79,9 @@ class Put:
 
     def _skip(self, source: str, reason: str) -> None:
         self.totals.skipped.append(f"{source}: {reason}")
+
+    def _fail(self, source: str, error: OSError) -> None:
+        self.totals.failed.append(f"{source}: {error.strerror or error}")
 
     def batch(self, items: Iterator[HostItem]) -> bool:
         """Bring in one batch in one transaction; say whether there may be more."""
@@ -109,7 +112,7 @@ class Put:
             with open(item.source, "rb", buffering=0) as file:
                 data = file.readall()
         except OSError as error:
-            self._skip(item.source, error.strerror or str(error))
+            self._fail(item.source, error)
             return
         place = directories.locate(view, item.path)
         mode = stat.S_IMODE(item.info.st_mode)

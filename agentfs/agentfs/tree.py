@@ -24,9 +24,8 @@ from .paths import from_stored, is_inside, split, to_stored
 def mkdir(view: View, path: str, mode: int, parents: bool, exist_ok: bool) -> None:
     """Make a directory, and with `parents` the missing ones above it."""
     if parents:
-        above = split(path)[0]
-        if above != "/" and not _exists(view, above):
-            mkdir(view, above, nodes.DIRECTORY_MODE, True, True)
+        for above in _missing_above(view, path):
+            mkdir(view, above, nodes.DIRECTORY_MODE, False, True)
     place = directories.locate(view, path)
     if place.node is None:
         node_id = nodes.make_directory(view, mode & 0o7777)
@@ -34,6 +33,16 @@ def mkdir(view: View, path: str, mode: int, parents: bool, exist_ok: bool) -> No
         journal.append(view, "mkdir", place.path, after=node_id)
     elif not exist_ok or place.node.kind != DIRECTORY:
         raise AlreadyExists(path)
+
+
+def _missing_above(view: View, path: str) -> list[str]:
+    """Return the parents of a path that do not exist, outermost first."""
+    missing: list[str] = []
+    above = split(path)[0]
+    while above != "/" and not _exists(view, above):
+        missing.append(above)
+        above = split(above)[0]
+    return missing[::-1]
 
 
 def _exists(view: View, path: str) -> bool:

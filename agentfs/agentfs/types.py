@@ -166,10 +166,14 @@ class Stats:
 
 @dataclass(slots=True)
 class Totals:
-    """What a transfer between the host and a volume moved."""
+    """What a transfer between the host and a volume moved.
+
+    `skipped` names what a volume cannot hold (sockets, itself), `failed` what could not be read.
+    """
 
     files: int = 0
     directories: int = 0
     symlinks: int = 0
     bytes: int = 0
     skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)

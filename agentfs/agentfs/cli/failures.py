@@ -43,7 +43,8 @@ class CommandGroup(TyperGroup):
             )
         except KeyboardInterrupt:
             code = _say(
-                "interrupted; the operation that was under way is not in the volume",
+                "interrupted; the volume is whole, without the operation that was under way"
+                " (put keeps the batches of 1000 files that were complete)",
                 EXIT_INTERRUPTED,
             )
         if standalone_mode:
@@ -55,6 +56,8 @@ def _guarded(run: Any) -> int:
     with _pending_output():
         try:
             result = run()
+            if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this result
+                raise KeyboardInterrupt
             sys.stdout.flush()
             return result if isinstance(result, int) else EXIT_OK
         except (BrokenPipeError, SystemExit) as error:

@@ -61,7 +61,9 @@ def cat(
     out = sys.stdout.buffer
     with context.obj.open() as fs:
         for path in paths:
-            out.write(fs.read(path))
+            rest = memoryview(fs.read(path))
+            while rest:  # with PYTHONUNBUFFERED a write to a pipe may take a part only
+                rest = rest[out.write(rest) :]
     out.flush()
 
 

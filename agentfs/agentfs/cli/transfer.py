@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentfs.cli.failures import Refusal
+from agentfs.cli.failures import EXIT_ERROR, Refusal
 from agentfs.cli.render import JsonOption, count, emit_json, emit_lines, progress, safe, size
 
 if TYPE_CHECKING:
     from agentfs import AgentFS
+    from agentfs.types import Totals
+
+_SHOWN = 10
 
 
 def put(
@@ -25,7 +28,7 @@ def put(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy one file or a tree into the volume. JSON: {host, path, files, ...}."""
+    """Copy one file or a tree into the volume. JSON: {host, path, files, ..., skipped, failed}."""
     if not os.path.lexists(host):
         raise Refusal(f"no host path {str(host)!r}; check the name from {os.getcwd()!r}")
     if not os.access(host, os.R_OK):
@@ -35,6 +38,7 @@ def put(
             path = f"{path.rstrip('/')}/{host.name}"
         totals = fs.put_tree(host, path, exclude=tuple(exclude or ()), progress=report)
     _say("Put", f"{host} at {safe(path)}", {"host": str(host), "path": path}, totals, as_json)
+    _warn(totals)
 
 
 def get(
@@ -69,6 +73,17 @@ def _say(verb: str, what: str, names: dict[str, str], totals: Any, as_json: bool
         return
     number = f"{count(figures['files'], 'file')}, {size(figures['bytes'])}"
     emit_lines([f"{verb} {what}: {number}."])
+
+
+def _warn(totals: Totals) -> None:
+    """Name what did not come along; what could not be read makes the exit code 1."""
+    for label, items in (("left out", totals.skipped), ("could not read", totals.failed)):
+        for item in items[:_SHOWN]:
+            typer.echo(f"agentfs: {label} {item}", err=True)
+        if len(items) > _SHOWN:
+            typer.echo(f"agentfs: {label} {len(items) - _SHOWN} more; see --json", err=True)
+    if totals.failed:
+        raise typer.Exit(EXIT_ERROR)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,80 @@
+"""Writes an operation's intent and outcome to its tenant's journal, and checks the journal.
+
+Arguments and error texts never enter the journal: only keyed digests of them do, so that what
+is kept for ever holds no secret and digests mean nothing without the home's key.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypedDict
+
+from fmos.audit.keys import AuditKeys
+from fmos.canonical import canonical_json
+from fmos.runtime.kernel import Kernel
+from fmos.types import Operation, Outcome, Principal, Verdict
+
+INTENT = "op.intent"
+OUTCOME = "op.outcome"
+
+_ERROR_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}(?=:|$)")
+
+
+class Verification(TypedDict):
+    """What checking a tenant's journal found."""
+
+    ok: bool
+    rows: int
+    first_bad: int | None
+    head: str
+
+
+def record_intent(kernel: Kernel, operation: Operation, verdict: Verdict) -> int:
+    """Note what is asked and what was decided, before the effect; return the row's number."""
+    detail = {
+        "id": operation.id,
+        "kind": operation.kind.value,
+        "name": operation.name,
+        "arguments": arguments_digest(kernel.keys, operation.arguments),
+        "labels": list(operation.labels),
+        "parent": operation.parent,
+        "trace": operation.trace,
+        "decision": verdict.decision.value,
+        "reasons": [reason.code for reason in verdict.reasons],
+        "approval": verdict.approval,
+        "reservation": verdict.reservation,
+        "policy": verdict.policy,
+    }
+    return kernel.record(operation.principal, INTENT, detail)
+
+
+def record_outcome(kernel: Kernel, principal: Principal, outcome: Outcome) -> int:
+    """Note how an operation ended, after the effect; return the row's number."""
+    detail: dict[str, Any] = {
+        "id": outcome.operation,
+        "status": outcome.status.value,
+        "duration_ms": outcome.duration_ms,
+        "usage": outcome.usage,
+    }
+    if outcome.error:
+        name = _ERROR_NAME.match(outcome.error)
+        detail["error"] = name.group() if name else ""
+        detail["error_digest"] = kernel.keys.digest(outcome.error.encode("utf-8", "replace"))
+    return kernel.record(principal, OUTCOME, detail)
+
+
+def arguments_digest(keys: AuditKeys, arguments: dict[str, Any]) -> str:
+    """Return the keyed digest of an operation's arguments; their order does not matter."""
+    return keys.digest(canonical_json(arguments))
+
+
+def verify(kernel: Kernel, tenant: str) -> Verification:
+    """Recompute the hash chain of a tenant's journal.
+
+    A chain shows that rows inside it were changed or removed. Rows cut off its end, or a whole
+    history written anew, show only against a head that was kept elsewhere.
+    """
+    check = kernel.volume(tenant).verify_journal()
+    return Verification(
+        ok=check.ok, rows=check.rows, first_bad=check.first_bad_seq, head=check.head_hash.hex()
+    )

@@ -1,0 +1,93 @@
+"""The FMOS home: which folder holds the state, and where in it each thing lies.
+
+Reads no environment: the commands do, and pass the path in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmos.errors import ArgumentError, HomeError
+from fmos.types import IDENTIFIER
+
+_FOLDERS = ("contracts", "policies", "keys", "tenants", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths of one FMOS home."""
+
+    path: Path
+
+    @classmethod
+    def default_path(cls, environ: dict[str, str] | os._Environ[str]) -> Path:
+        """Return `$FMOS_HOME`, else `~/.fmos`."""
+        chosen = environ.get("FMOS_HOME")
+        return Path(chosen).expanduser() if chosen else Path.home() / ".fmos"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Home:
+        """Make the folders that are missing and return the home.
+
+        Raises:
+            HomeError: if the folder cannot be made or written to.
+        """
+        root = Path(path).expanduser().absolute()
+        hint = "set FMOS_HOME to a folder that you may write to"
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name in _FOLDERS:
+                (root / name).mkdir(exist_ok=True, mode=0o700)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise HomeError(
+                f"the FMOS home {str(root)!r} is not a folder ({error.filename!r} is a file)",
+                hint=hint,
+            ) from error
+        except OSError as error:
+            raise HomeError(
+                f"cannot use {str(root)!r} as the FMOS home: {error.strerror}", hint=hint
+            ) from error
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise HomeError(f"no permission to write to the FMOS home {str(root)!r}", hint=hint)
+        return cls(root)
+
+    @property
+    def contracts(self) -> Path:
+        """The folder of Agent Contracts."""
+        return self.path / "contracts"
+
+    @property
+    def policies(self) -> Path:
+        """The folder of context and trust policies."""
+        return self.path / "policies"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of private keys, for the owner only."""
+        return self.path / "keys"
+
+    @property
+    def kernel_db(self) -> Path:
+        """The file with accounts, agents and approvals of all tenants."""
+        return self.path / "kernel.db"
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's unix socket."""
+        return self.path / "run" / "fmos.sock"
+
+    def volume(self, tenant: str) -> Path:
+        """Return the path of the tenant's volume.
+
+        Raises:
+            ArgumentError: if the tenant id cannot be a file name.
+        """
+        if not re.match(IDENTIFIER, tenant):
+            raise ArgumentError(
+                f"{tenant!r} cannot be a tenant id",
+                hint="use letters, digits and ._@+- only, starting with a letter or digit",
+            )
+        return self.path / "tenants" / f"{tenant}.afs"

@@ -1,0 +1,1 @@
+"""Agent Contracts: parsed, validated, found by agent."""

@@ -1,0 +1,1 @@
+"""Accounts of tokens, money, calls, time and risk: one engine."""

@@ -1,0 +1,1 @@
+"""The running kernel: an opened home and what lives in it."""

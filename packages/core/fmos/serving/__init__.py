@@ -1,0 +1,1 @@
+"""What all four servers share: the tool declaration, the MCP door, the hosting of all four."""

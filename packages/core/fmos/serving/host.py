@@ -1,0 +1,200 @@
+"""Hosts toolsets in one process: on loopback HTTP and on the home's unix socket.
+
+Each server is at `/<name>/mcp`, all together at `/mcp`. One daemon per home, held by a lock in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from fmos.errors import ArgumentError, HomeError
+from fmos.serving.app import build_server
+from fmos.serving.protocol import Lifespan, http_routes
+from fmos.serving.toolset import Toolset
+
+DEFAULT_PORT = 8077
+
+_HOST = "127.0.0.1"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Longer than a client keeps an idle connection, so that it never writes to one we just closed.
+_KEEP_ALIVE_S = 75
+_SHUTDOWN_S = 5
+_BACKLOG = 128
+
+
+class Host:
+    """Serves toolsets until SIGINT or SIGTERM."""
+
+    def __init__(
+        self,
+        toolsets: Sequence[Toolset],
+        *,
+        port: int | None = DEFAULT_PORT,
+        unix_socket: Path | None = None,
+    ) -> None:
+        self._toolsets = toolsets
+        self._port = port
+        self._unix_socket = unix_socket
+
+    def run(self, on_ready: Callable[[Sequence[str]], None] | None = None) -> None:
+        """Serve; call `on_ready` with the addresses once connections are accepted.
+
+        Raises:
+            ArgumentError: if the port is in use, or there is neither port nor socket.
+            HomeError: if a daemon serves this home already, or the socket cannot be made.
+        """
+        with ExitStack() as stack:
+            sockets, addresses = self._bind(stack)
+            server = _Server(_application(self._toolsets), lambda: on_ready and on_ready(addresses))
+            server.run(sockets)
+
+    def _bind(self, stack: ExitStack) -> tuple[list[socket.socket], list[str]]:
+        sockets: list[socket.socket] = []
+        addresses: list[str] = []
+        if self._unix_socket is not None:
+            # The socket first: its lock is what says that the home is served already.
+            sockets.append(stack.enter_context(_unix_listener(self._unix_socket)))
+        if self._port is not None:
+            listener = stack.enter_context(_tcp_listener(self._port))
+            sockets.insert(0, listener)
+            addresses.append(f"http://{_HOST}:{listener.getsockname()[1]}/mcp")
+        if self._unix_socket is not None:
+            addresses.append(f"unix:{self._unix_socket}")
+        if not sockets:
+            raise ArgumentError("there is nothing to listen on", hint="give a port or a socket")
+        return sockets, addresses
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it is ready and, once stopped by a signal, returns."""
+
+    def __init__(self, app: Starlette, on_ready: Callable[[], object]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_SHUTDOWN_S,
+            )
+        )
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on a signal. Uvicorn's own raises it again, which would skip our clean-up."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.should_exit = True
+
+        before = {number: signal.signal(number, stop) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _application(toolsets: Sequence[Toolset]) -> Starlette:
+    routes: list[BaseRoute] = []
+    lifespans: list[Lifespan] = []
+    groups = {f"/{toolset.name}/mcp": (toolset,) for toolset in toolsets}
+    groups["/mcp"] = tuple(toolsets)
+    for path, members in groups.items():
+        served, lifespan = http_routes(build_server(*members), path)
+        routes.extend(served)
+        lifespans.append(lifespan)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for running in lifespans:
+                await stack.enter_async_context(running())
+            yield
+
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+@contextmanager
+def _tcp_listener(port: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((_HOST, port))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
+            raise ArgumentError(
+                f"cannot listen on {_HOST}:{port}: the port {reason}",
+                hint="choose another with --port",
+            ) from error
+        yield listener
+
+
+@contextmanager
+def _unix_listener(path: Path) -> Iterator[socket.socket]:
+    """Listen at `path`, readable by the owner only; remove it at the end."""
+    with _only_daemon(path), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        # Whoever left a socket behind does not hold the lock any more.
+        path.unlink(missing_ok=True)
+        _bind_private(listener, path)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _bind_private(listener: socket.socket, path: Path) -> None:
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise HomeError(
+            f"cannot listen at {str(path)!r}: {error.strerror or error}",
+            hint="a socket's path has room for 107 bytes; set FMOS_HOME to a shorter path",
+        ) from error
+    finally:
+        os.umask(mask)
+
+
+@contextmanager
+def _only_daemon(path: Path) -> Iterator[None]:
+    """Hold the lock that one daemon per home holds; the system frees it when a process dies."""
+    with open(path.with_suffix(".lock"), "a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HomeError(
+                f"a daemon serves this home already at {str(path)!r}{_process(lock)}",
+                hint="stop it, or use another FMOS_HOME",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _process(lock: IO[str]) -> str:
+    lock.seek(0)
+    number = lock.read(20).strip()
+    return f" (process {number})" if number.isdigit() else ""

@@ -1,0 +1,158 @@
+"""Declares a server's tools once, for every door.
+
+A `Toolset` subclass has one method per tool, marked with `@tool`. The MCP door (serving/app.py)
+registers them with a server; the in-process client calls them directly with the same validation.
+Imports no MCP code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
+
+from fmos.errors import ArgumentError, NotFoundError, PrincipalError
+from fmos.runtime.kernel import Kernel
+from fmos.types import Principal
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a door needs to offer one tool; the four hints are MCP's tool annotations."""
+
+    name: str
+    title: str
+    description: str
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+
+
+def tool(
+    title: str,
+    *,
+    read_only: bool = False,
+    destructive: bool = False,
+    idempotent: bool = False,
+    open_world: bool = False,
+) -> Callable[[F], F]:
+    """Mark a method as a tool. Its docstring is the description: it says when to use the tool."""
+
+    def mark(function: F) -> F:
+        description = inspect.cleandoc(function.__doc__ or "")
+        spec = ToolSpec(
+            name=function.__name__,
+            title=title,
+            description=description,
+            read_only=read_only,
+            destructive=destructive,
+            idempotent=idempotent,
+            open_world=open_world,
+        )
+        function.__fmos_tool__ = spec  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Toolset:
+    """A server's tools over one kernel. `launch` is whom this process was started for.
+
+    Ids given as arguments must match the launch principal where that names one.
+    """
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    instructions: ClassVar[str] = ""
+
+    def __init__(self, kernel: Kernel, launch: Principal | None = None) -> None:
+        self.kernel = kernel
+        self.launch = launch or Principal()
+        self._calls: dict[str, Callable[..., Any]] = {}
+
+    def principal(self, agent: str = "", session: str = "") -> Principal:
+        """Return the principal of one call.
+
+        Raises:
+            PrincipalError: if an id differs from the one this server was started for.
+            ArgumentError: if no agent is named, neither here nor at launch.
+        """
+        launch = self.launch
+        for field, given, fixed in (
+            ("agent", agent, launch.agent),
+            ("session", session, launch.session),
+        ):
+            if given and fixed and given != fixed:
+                raise PrincipalError(
+                    f"this server was started for {field} {fixed!r} and cannot act for {given!r}",
+                    hint=f"leave {field!r} out, or start a server for {given!r}",
+                )
+        chosen = agent or launch.agent
+        if not chosen:
+            raise ArgumentError(
+                "argument 'agent' is missing",
+                hint="give the agent's id, or start the server with FMOS_AGENT set",
+            )
+        update = {"agent": chosen, "session": session or launch.session}
+        try:
+            return Principal.model_validate({**launch.model_dump(), **update})
+        except ValidationError as error:
+            raise ArgumentError(describe_validation(error)) from error
+
+    def tools(self) -> Iterator[tuple[ToolSpec, Callable[..., Any]]]:
+        """Yield every tool with its bound method, in the order of their definition."""
+        for cls in reversed(type(self).__mro__):
+            for attribute in vars(cls).values():
+                spec = getattr(attribute, "__fmos_tool__", None)
+                if spec is not None:
+                    yield spec, getattr(self, spec.name)
+
+    def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Call a tool in process; validate the arguments and return JSON-able data.
+
+        Raises:
+            NotFoundError: if there is no such tool.
+            ArgumentError: if the arguments do not fit, naming the first that does not.
+        """
+        call = self._calls.get(name)
+        if call is None:
+            call = self._calls[name] = self._validated(name)
+        try:
+            result = call(**arguments)
+        except ValidationError as error:
+            raise ArgumentError(describe_validation(error)) from error
+        if isinstance(result, BaseModel):
+            return result.model_dump(mode="json")
+        return TypeAdapter(Any).dump_python(result, mode="json")
+
+    def _validated(self, name: str) -> Callable[..., Any]:
+        for spec, method in self.tools():
+            if spec.name == name:
+                return validate_call(method)
+        known = ", ".join(spec.name for spec, _ in self.tools())
+        raise NotFoundError(f"the {self.name} server has no tool {name!r}", hint=f"it has {known}")
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Return one sentence that names the first offending argument and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the arguments"
+    if first["type"] in _MISSING:
+        return f"argument {where!r} is missing"
+    if first["type"] in _UNKNOWN:
+        return f"there is no argument {where!r}"
+    shown = repr(first.get("input"))
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    message = first["msg"]
+    return f"argument {where!r}: {message[:1].lower()}{message[1:]} (got {shown})"
+
+
+# Doors validate with a model or with the function itself; pydantic words the two differently.
+_MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
+_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})

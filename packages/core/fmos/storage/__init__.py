@@ -1,0 +1,1 @@
+"""Opens the kernel's own database files and runs their migrations."""

@@ -1,0 +1,1 @@
+"""The trap table: which operations run at once and which go to a server."""

@@ -1,0 +1,188 @@
+"""The kernel's records: operation, principal, verdict, outcome, observation.
+
+Owns the shapes that cross a process border (published as JSON schemas in docs/spec/);
+behaviour belongs to the packages beside this file.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from enum import StrEnum
+from typing import Annotated, Any, NewType
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TenantId = NewType("TenantId", str)
+AgentId = NewType("AgentId", str)
+SessionId = NewType("SessionId", str)
+
+DEFAULT_TENANT = TenantId("default")
+
+#: What an id may be made of: it becomes a file name, a branch name and a part of an account path.
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$"
+
+
+class OperationKind(StrEnum):
+    """What an agent may ask for; each kind has one owning server."""
+
+    MODEL_GENERATE = "model.generate"
+    TOOL_CALL = "tool.call"
+    MEMORY_READ = "memory.read"
+    MEMORY_WRITE = "memory.write"
+    CONTEXT_COMPOSE = "context.compose"
+    CHECKPOINT_WRITE = "checkpoint.write"
+    FS_READ = "fs.read"
+    FS_WRITE = "fs.write"
+    MESSAGE_SEND = "message.send"
+    SKILL_LOAD = "skill.load"
+
+
+class OperationClass(StrEnum):
+    """How the trap table classes an operation (Popek and Goldberg, CACM 17(7), 1974)."""
+
+    INNOCUOUS = "innocuous"
+    SENSITIVE = "sensitive"
+    PRIVILEGED = "privileged"
+
+
+class Decision(StrEnum):
+    """What a server answers to a trapped operation."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    ASK = "ask"
+    TRANSFORM = "transform"
+
+
+class OutcomeStatus(StrEnum):
+    """How an operation ended; `unknown` is what a crash leaves behind."""
+
+    OK = "ok"
+    FAILED = "failed"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+
+
+class Record(BaseModel):
+    """A frozen value that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def new_id() -> str:
+    """Return a fresh id that sorts by creation time (UUID version 7, RFC 9562, as hex)."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | (uuid.uuid4().int & ((1 << 80) - 1))
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return f"{value:032x}"
+
+
+class Principal(Record):
+    """Who asks: tenant, application, agent, session, and the branch the agent's state is on."""
+
+    tenant: str = Field(default=DEFAULT_TENANT, pattern=IDENTIFIER)
+    application: str = ""
+    agent: str = ""
+    session: str = ""
+    branch: str = ""
+
+    @property
+    def branch_name(self) -> str:
+        """The branch of the tenant's volume that holds the agent's state: by default its id."""
+        return self.branch or self.agent or "main"
+
+    @property
+    def account(self) -> str:
+        """The ledger account path, from the tenant down to the session."""
+        parts = (self.tenant, self.application or "-", self.agent or "-", self.session or "-")
+        return "/".join(parts)
+
+    def __str__(self) -> str:
+        return self.account
+
+
+class Operation(Record):
+    """Something an agent asks for. The id is the same in every store that hears of it."""
+
+    id: str = Field(default_factory=new_id, min_length=1, max_length=64)
+    kind: OperationKind
+    name: str = Field(min_length=1, max_length=256, description="the tool, model or memory asked")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    principal: Principal = Field(default_factory=Principal)
+    labels: tuple[str, ...] = ()
+    cost_estimate: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="resource name to amount, in the ledger's units"
+    )
+    parent: str | None = Field(default=None, description="id of the operation that caused this one")
+    trace: str | None = Field(default=None, description="W3C trace id, 32 hex digits")
+
+
+class Reason(Record):
+    """One reason of a verdict: a stable code, a sentence, and the rule that gave it."""
+
+    code: str
+    message: str
+    rule: str = ""
+
+
+class Obligation(Record):
+    """What the caller must do with an allowed or asked operation, such as `run_on_fork`."""
+
+    kind: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Verdict(Record):
+    """A server's answer to one trapped operation."""
+
+    operation: str = Field(description="id of the operation")
+    decision: Decision
+    reasons: tuple[Reason, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
+    arguments: dict[str, Any] | None = Field(
+        default=None, description="with `transform`: the arguments to use instead"
+    )
+    approval: str | None = Field(default=None, description="with `ask`: the approval that waits")
+    reservation: str | None = Field(default=None, description="what the ledger reserved for it")
+    policy: str = Field(default="", description="hash of the contract and policies that decided")
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the operation may run now."""
+        return self.decision in (Decision.ALLOW, Decision.TRANSFORM)
+
+    @property
+    def reason(self) -> str:
+        """All reasons as one sentence for a person or a model."""
+        return "; ".join(reason.message for reason in self.reasons)
+
+
+class Outcome(Record):
+    """How one operation ended, as the adapter saw it."""
+
+    operation: str
+    status: OutcomeStatus
+    error: str = ""
+    duration_ms: float = Field(default=0.0, ge=0)
+    usage: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+
+
+class Observation(Record):
+    """What entered a session: a user's text or a tool's output."""
+
+    operation: str = ""
+    source: str = Field(description="`user`, or the name of the tool that produced it")
+    text: str
+
+
+class Step(Record):
+    """One line of a run's timeline, as an adapter reports it."""
+
+    operation: str = Field(description="kind and name, such as `tool.call read_file`")
+    id: str
+    path: str = Field(description="`fast` (classified locally) or `slow` (trapped to a server)")
+    verdict: Decision
+    added_ms: float = Field(description="time FMOS added: every call to a server, none of the tool")
+    reason: str = ""

@@ -1,0 +1,326 @@
+"""What the context server does: open a session, append to it, compose it, read from it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from fmos.errors import ArgumentError, NotFoundError, PrincipalError
+from fmos.runtime.kernel import Kernel
+from fmos.tokens import TokenCounter, default_counter
+from fmos.types import IDENTIFIER, Principal, new_id
+from fmos_context import handles, offload, window
+from fmos_context.model import Appended, Composed, Item, Message, Opened, Role, Session, Span
+from fmos_context.store import ItemCache, SessionStore
+
+#: What a message costs beside its text: role and separators.
+MESSAGE_TOKENS = 4
+
+#: Room kept for the note on dropped messages, whatever its handle is; it needs about 50.
+NOTE_TOKENS = 72
+
+_ITEM_HANDLE = re.compile(r"^p(\d{1,9})-[0-9a-f]{10}$")
+_DROPPED_HANDLE = re.compile(r"^d\d{1,9}-[0-9a-f]{10}$")
+_ITEM_ID = re.compile(r"^i(\d{1,9})$")
+
+
+class ContextService:
+    """The sessions of all agents of a home."""
+
+    def __init__(self, kernel: Kernel, counter: TokenCounter | None = None) -> None:
+        self._kernel = kernel
+        self._counter = counter
+        self._cache = ItemCache()
+
+    def open(
+        self, principal: Principal, *, system: str, max_tokens: int, threshold_bytes: int
+    ) -> Opened:
+        """Open a session; one that is there keeps its items and gets the new settings.
+
+        Raises:
+            ArgumentError: if the session id cannot be used, or the system prompt does not fit.
+        """
+        session = _checked_session(principal.session or new_id())
+        max_tokens = self._allowed(principal, max_tokens)
+        store = self._store(principal, session)
+        tokens = self._tokens(system) if _encoded(system, "system") else 0
+        if tokens > max_tokens:
+            raise ArgumentError(
+                f"argument 'system' needs {tokens} tokens, more than max_tokens ({max_tokens})",
+                hint=f"shorten it, or set max_tokens to more than {tokens}",
+            )
+        settings = Session(
+            session=session,
+            system=system,
+            system_tokens=tokens,
+            max_tokens=max_tokens,
+            threshold_bytes=min(threshold_bytes, offload.HARD_CAP_BYTES),
+        )
+        if store.load() != settings:
+            store.save(settings)
+        return Opened(
+            session=session,
+            max_tokens=max_tokens,
+            threshold_bytes=settings.threshold_bytes,
+            items=store.count(),
+        )
+
+    def append(
+        self,
+        principal: Principal,
+        text: str,
+        *,
+        role: Role,
+        name: str,
+        call_id: str,
+        pinned: bool,
+    ) -> Appended:
+        """Add a text to a session; page it out when the size rule says so.
+
+        Raises:
+            NotFoundError: if the session is not open.
+        """
+        store, settings = self._opened(principal)
+        data = _encoded(text, "text")
+        out = offload.is_paged_out(
+            len(data), settings.threshold_bytes, role=role, name=name, pinned=pinned
+        )
+        own = self._tokens(name) if name else MESSAGE_TOKENS
+        raw = own + self._count(text)
+        with store.transaction():
+            ordinal = store.count()
+            handle = offload.handle_for(settings.session, ordinal, data)
+            stub = offload.stub_for(data, handle, paged_out=out)
+            item = Item(
+                ordinal=ordinal,
+                role=role,
+                name=name,
+                call_id=call_id,
+                pinned=pinned,
+                handle=handle,
+                text=None if out else text,
+                stub=stub,
+                tokens_raw=raw,
+                tokens_stub=own + self._count(stub),
+            )
+            store.add(item, data if out else None)
+        return Appended(
+            item=item.id,
+            inline=not out,
+            handle=handle if out else None,
+            text=item.shown,
+            tokens=item.tokens_shown,
+        )
+
+    def compose(self, principal: Principal, max_tokens: int, chosen: Sequence[str]) -> Composed:
+        """Return the messages that fit the budget, the newest in full.
+
+        Raises:
+            ArgumentError: if the budget is too small for what must be shown.
+            NotFoundError: if the session or an item does not exist.
+        """
+        store, settings = self._opened(principal)
+        budget = self._allowed(principal, max_tokens or settings.max_tokens)
+        items = _chosen(store, chosen) if chosen else store.all()
+        composed = self._composed(store, settings, items, budget)
+        shown = {"tokens": composed.tokens, "tokens_raw": composed.tokens_raw, "budget": budget}
+        detail = {"session": settings.session, **shown, "dropped": composed.dropped_handle}
+        self._kernel.record(principal, "context.compose", detail)
+        return composed
+
+    def read(
+        self, principal: Principal, handle: str, *, offset: int, limit: int, pattern: str
+    ) -> Span:
+        """Return a span of what a handle stands for, or of its lines that match a pattern.
+
+        Raises:
+            NotFoundError: if the session or the handle does not exist.
+            PrincipalError: if the handle is of another session.
+            ArgumentError: if the offset or the pattern cannot be used.
+        """
+        store, settings = self._opened(principal)
+        text = _resolve(store, handle)
+        if text is None:
+            raise self._unknown(principal, store, settings.session, handle)
+        if not pattern:
+            return handles.span(text, offset, limit)
+        lines = handles.matching_lines(text, pattern)
+        return handles.span("\n".join(lines), offset, limit, matches=len(lines))
+
+    def _composed(
+        self, store: SessionStore, settings: Session, items: Sequence[Item], budget: int
+    ) -> Composed:
+        units = window.group(items)
+        free = budget - settings.system_tokens
+        needed = window.required_tokens(units)
+        if needed > free:
+            least = needed + settings.system_tokens
+            raise ArgumentError(
+                f"argument 'max_tokens': the context of session {settings.session!r} cannot fit"
+                f" {budget} tokens: its system prompt, pinned items and last user message alone"
+                f" need {least}",
+                hint=f"set max_tokens to {least} or more, or pin less",
+            )
+        raw = settings.system_tokens + sum(item.tokens_raw for item in items)
+        if sum(unit.whole for unit in units) <= free:
+            chosen = window.everything(units)
+            return self._result(settings, items, chosen, raw=raw, note="", handle=None)
+        noted = free - needed >= NOTE_TOKENS
+        chosen = window.choose(units, free - NOTE_TOKENS if noted else free)
+        if not chosen.dropped:
+            return self._result(settings, items, chosen, raw=raw, note="", handle=None)
+        handle = _dropped_handle(settings.session, chosen.dropped)
+        store.save_dropped(handle, chosen.dropped)
+        note = _note(len(chosen.dropped), handle) if noted else ""
+        return self._result(settings, items, chosen, raw=raw, note=note, handle=handle)
+
+    def _result(
+        self,
+        settings: Session,
+        items: Sequence[Item],
+        chosen: window.Window,
+        *,
+        raw: int,
+        note: str,
+        handle: str | None,
+    ) -> Composed:
+        messages: list[Message] = []
+        tokens = settings.system_tokens
+        if settings.system:
+            messages.append(Message(item="system", role="system", text=settings.system))
+        note_tokens = self._tokens(note) if note else 0
+        if 0 < note_tokens <= NOTE_TOKENS:
+            messages.append(Message(item="dropped", role="system", text=note))
+            tokens += note_tokens
+        for item in items:
+            if item.ordinal in chosen.whole:
+                messages.append(_message(item, item.shown, replaced=item.text is None))
+                tokens += item.tokens_shown
+            elif item.ordinal in chosen.reduced:
+                messages.append(_message(item, item.stub, replaced=True))
+                tokens += item.tokens_stub
+        return Composed(
+            messages=tuple(messages), tokens=tokens, tokens_raw=raw, dropped_handle=handle
+        )
+
+    def _allowed(self, principal: Principal, max_tokens: int) -> int:
+        """Return the budget that the agent's contract leaves of the one asked for."""
+        contract = self._kernel.contract(principal)
+        limit = contract.modelPolicy.max_context_tokens if contract else None
+        return max_tokens if limit is None else min(max_tokens, limit)
+
+    def _count(self, text: str) -> int:
+        if self._counter is None:
+            self._counter = default_counter()
+        return self._counter.count(text)
+
+    def _tokens(self, text: str) -> int:
+        return MESSAGE_TOKENS + self._count(text)
+
+    def _store(self, principal: Principal, session: str) -> SessionStore:
+        fs = self._kernel.agent_fs(principal)
+        return SessionStore(fs, principal.tenant, session, self._cache)
+
+    def _opened(self, principal: Principal) -> tuple[SessionStore, Session]:
+        if not principal.session:
+            raise ArgumentError(
+                "argument 'session' is missing",
+                hint="give the id that context_open returned, or set FMOS_SESSION at the start",
+            )
+        store = self._store(principal, _checked_session(principal.session))
+        settings = store.load()
+        if settings is None:
+            raise NotFoundError(
+                f"agent {principal.agent!r} has no context session {principal.session!r}",
+                hint="open it with context_open",
+            )
+        return store, settings
+
+    def _unknown(
+        self, principal: Principal, store: SessionStore, session: str, handle: str
+    ) -> PrincipalError | NotFoundError:
+        for other in store.others():
+            if _resolve(self._store(principal, other), handle) is not None:
+                return PrincipalError(
+                    f"handle {handle!r} is of another session and cannot be read in {session!r}",
+                    hint="read it in the session whose context it came from",
+                )
+        return NotFoundError(
+            f"session {session!r} has no handle {handle[:80]!r}",
+            hint="take the handle from a stub or a context_append result of this session",
+        )
+
+
+def _message(item: Item, text: str, *, replaced: bool) -> Message:
+    return Message(
+        item=item.id,
+        role=item.role,
+        text=text,
+        name=item.name,
+        call_id=item.call_id,
+        replaced=replaced,
+    )
+
+
+def _note(count: int, handle: str) -> str:
+    return (
+        f"[{count} earlier messages are not shown;"
+        f' context_read(handle="{handle}", offset=0) returns them]'
+    )
+
+
+def _dropped_handle(session: str, ordinals: Sequence[int]) -> str:
+    digest = hashlib.sha256(f"{session}\0{list(ordinals)}".encode()).hexdigest()
+    return f"d{ordinals[0]}-{digest[:10]}"
+
+
+def _chosen(store: SessionStore, ids: Sequence[str]) -> list[Item]:
+    items: dict[int, Item] = {}
+    for name in ids:
+        match = _ITEM_ID.match(name)
+        item = store.item(int(match[1])) if match else None
+        if item is None:
+            raise NotFoundError(
+                f"the session has no item {name[:80]!r}",
+                hint="use the ids that context_append returned",
+            )
+        items[item.ordinal] = item
+    return [items[ordinal] for ordinal in sorted(items)]
+
+
+def _resolve(store: SessionStore, handle: str) -> str | None:
+    """Return the text a handle stands for in the store's session, or None."""
+    match = _ITEM_HANDLE.match(handle)
+    if match:
+        item = store.item(int(match[1]))
+        return store.text(item) if item is not None and item.handle == handle else None
+    ordinals = store.dropped(handle) if _DROPPED_HANDLE.match(handle) else None
+    if ordinals is None:
+        return None
+    items = (store.item(ordinal) for ordinal in ordinals)
+    return "\n\n".join(_listed(item) for item in items if item is not None)
+
+
+def _listed(item: Item) -> str:
+    who = f"{item.role} {item.name}" if item.name else item.role
+    return f"[{item.id} {who}, handle {item.handle}]\n{item.shown}"
+
+
+def _checked_session(session: str) -> str:
+    if not re.match(IDENTIFIER, session):
+        raise ArgumentError(
+            f"argument 'session': {session[:80]!r} cannot be a session id",
+            hint="use letters, digits and ._@+- only, starting with a letter or digit",
+        )
+    return session
+
+
+def _encoded(text: str, argument: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"argument {argument!r} is not valid Unicode at character {error.start}",
+            hint="replace lone surrogates first",
+        ) from error

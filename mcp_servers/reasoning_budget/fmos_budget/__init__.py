@@ -1,0 +1,1 @@
+"""The reasoning-budget server: how hard a model thinks, and what a session may spend on it."""

@@ -1,0 +1,115 @@
+"""Approvals: a person's answer, bound to exactly one call, for ten minutes, once.
+
+`decide` is the person's door (the `fmos approve` command). No tool of the server reaches it, so
+an agent cannot approve its own request.
+"""
+
+from __future__ import annotations
+
+from fmos.canonical import canonical_json
+from fmos.errors import ArgumentError, NotFoundError
+from fmos.runtime.kernel import Kernel
+from fmos.types import Operation, Reason, new_id
+from fmos_trust.keyed import KeyedHash
+from fmos_trust.model import Approval
+from fmos_trust.secrets import masked
+from fmos_trust.store import TrustStore
+
+LIFETIME_NS = 600 * 1_000_000_000
+_SHOWN_CHARACTERS = 4_000
+
+
+class Approvals:
+    """The operations of one home that wait for a person."""
+
+    def __init__(self, kernel: Kernel, store: TrustStore | None = None) -> None:
+        self._kernel = kernel
+        self._store = store or TrustStore(kernel.database)
+
+    def request(self, operation: Operation, policy: str, reasons: tuple[Reason, ...]) -> Approval:
+        """Ask a person about a call; an equal call that waits already is not asked about twice."""
+        now_ns = self._kernel.clock.now_ns()
+        shown = self._shown(operation)
+        approval = Approval(
+            id=new_id(),
+            principal=operation.principal,
+            operation=operation.id,
+            tool=operation.name,
+            shown=shown,
+            reasons=tuple(reason.message for reason in reasons),
+            digest=self.digest(operation, policy),
+            state="pending",
+            created_ns=now_ns,
+            expires_ns=now_ns + LIFETIME_NS,
+        )
+        return self._store.put_approval(approval)
+
+    def pending(self, tenant: str = "", agent: str = "") -> list[Approval]:
+        """Return what waits, oldest first: of one agent, or of the whole home."""
+        return [
+            approval
+            for approval in self._store.waiting(self._kernel.clock.now_ns())
+            if tenant in ("", approval.principal.tenant) and agent in ("", approval.principal.agent)
+        ]
+
+    def decide(self, id: str, approve: bool, approver: str, reason: str = "") -> Approval:
+        """Answer one approval; an approved call may run once within the next ten minutes.
+
+        Raises:
+            NotFoundError: if there is no such approval.
+            ArgumentError: if it was answered before, or has expired.
+        """
+        found = self._known(id)
+        now_ns = self._kernel.clock.now_ns()
+        state = "approved" if approve else "denied"
+        until_ns = now_ns + LIFETIME_NS
+        if not self._store.decide(id, state, approver, reason, now_ns=now_ns, until_ns=until_ns):
+            was = "has expired" if found.state == "pending" else f"is {found.state} already"
+            raise ArgumentError(
+                f"the approval {id!r} {was}", hint="let the agent ask again for a new one"
+            )
+        detail = {"id": id, "state": state, "approver": approver, "operation": found.operation}
+        self._kernel.record(found.principal, "approval.decide", detail)
+        return self._known(id)
+
+    def use(self, id: str, operation: Operation, policy: str) -> str:
+        """Use up the approval of a call; return why it cannot be used, or an empty text."""
+        digest = self.digest(operation, policy)
+        now_ns = self._kernel.clock.now_ns()
+        if self._store.use(id, digest, now_ns):
+            return ""
+        found = self._store.approval(id)
+        if found is None:
+            return f"there is no approval {id!r}"
+        if found.digest != digest:
+            return f"the approval {id!r} is for another call"
+        if found.expires_ns <= now_ns:
+            return f"the approval {id!r} has expired"
+        return {"used": f"the approval {id!r} was used already"}.get(found.state, "")
+
+    def state(self, id: str) -> Approval | None:
+        """Return an approval, or None."""
+        return self._store.approval(id)
+
+    def digest(self, operation: Operation, policy: str) -> str:
+        """Return the keyed digest that binds an answer to agent, tool, arguments and policy."""
+        who = operation.principal
+        call = [who.tenant, who.agent, operation.kind.value, operation.name]
+        return self._kernel.keys.digest(canonical_json([*call, operation.arguments, policy]))
+
+    def _shown(self, operation: Operation) -> str:
+        """Return the arguments as a person sees them: without secrets, and not without end."""
+        who = operation.principal
+        lineage = [who.agent, *self._kernel.agents.ancestors(who)]
+        text = canonical_json(operation.arguments).decode("ascii")
+        hidden = self._store.secrets(who.tenant, lineage)
+        shown = masked(text[:_SHOWN_CHARACTERS], hidden, KeyedHash(self._kernel.keys))
+        return shown if len(text) <= _SHOWN_CHARACTERS else f"{shown}... (of {len(text)} in all)"
+
+    def _known(self, id: str) -> Approval:
+        found = self._store.approval(id)
+        if found is None:
+            raise NotFoundError(
+                f"there is no approval {id!r}", hint="run `fmos pending` to see what waits"
+            )
+        return found

@@ -1,0 +1,65 @@
+"""What the trust gate's tools take and return beside the kernel's own records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fmos.types import Observation, Operation, Outcome, Principal, Record
+
+ApprovalState = Literal["pending", "approved", "denied", "used"]
+
+
+class Settled(Record):
+    """An innocuous operation that ran without a trap, or an observation of its own."""
+
+    operation: Operation | None = None
+    outcome: Outcome | None = None
+    observation: Observation | None = None
+
+
+class Approval(Record):
+    """One operation that waits, or waited, for a person."""
+
+    id: str
+    principal: Principal
+    operation: str
+    tool: str
+    shown: str
+    reasons: tuple[str, ...]
+    digest: str
+    state: ApprovalState
+    created_ns: int
+    expires_ns: int
+    approver: str = ""
+    comment: str = ""
+
+
+class PendingApproval(Record):
+    """An approval as an agent may see it."""
+
+    id: str
+    operation: str
+    tool: str
+    arguments: str
+    reasons: tuple[str, ...]
+    session: str
+    expires_ns: int
+
+
+class Pending(Record):
+    """The approvals that wait."""
+
+    approvals: tuple[PendingApproval, ...]
+
+
+class Settlement(Record):
+    """The outcome and the observation are noted."""
+
+    ok: bool = True
+
+
+class Registration(Record):
+    """How many tools are registered, and the version of the trap table they give."""
+
+    registered: int
+    table_version: str

@@ -1,0 +1,204 @@
+"""The gate: decides on an operation, notes the decision, and remembers what the agent has seen.
+
+Whatever fails while an operation is judged denies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fmos.audit.record import record_intent, record_outcome
+from fmos.canonical import content_digest
+from fmos.errors import ArgumentError
+from fmos.runtime.kernel import Kernel
+from fmos.traps.manifest import ToolDescriptor
+from fmos.traps.table import TrapTable, compile_table
+from fmos.types import (
+    Decision,
+    Obligation,
+    Observation,
+    Operation,
+    Outcome,
+    Principal,
+    Reason,
+    Verdict,
+)
+from fmos_trust.approvals import Approvals
+from fmos_trust.facts import Facts
+from fmos_trust.keyed import KeyedHash
+from fmos_trust.model import Pending, PendingApproval, Registration, Settled
+from fmos_trust.rules import ASKING, FORBIDDING, apply_rules
+from fmos_trust.secrets import find_secrets, known
+from fmos_trust.store import TrustStore
+
+
+class TrustService:
+    """One gate over one kernel. Thread-safe."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._store = TrustStore(kernel.database)
+        self._approvals = Approvals(kernel, self._store)
+        self._keyed = KeyedHash(kernel.keys)
+
+    def check(
+        self, who: Principal, operation: Operation, approval: str, settled: Iterable[Settled]
+    ) -> Verdict:
+        """Decide on an operation, after noting what ran without a trap before it."""
+        for item in settled:
+            self._settle_innocuous(who, item)
+        asked = operation.model_copy(update={"principal": who})
+        try:
+            verdict = self._decide(asked, approval)
+        except Exception as error:  # a rule that fails must deny, whatever the failure
+            verdict = _deny(asked, (_failed(error),))
+        record_intent(self._kernel, asked, verdict)
+        return verdict
+
+    def settle(self, who: Principal, outcome: Outcome, observation: Observation | None) -> None:
+        """Note how a checked operation ended, and what it brought into the session."""
+        record_outcome(self._kernel, who, outcome)
+        if observation is not None:
+            self._observe(who, observation)
+
+    def register(self, who: Principal, tools: list[ToolDescriptor]) -> Registration:
+        """Keep the tools of an agent's application.
+
+        Raises:
+            ArgumentError: if two of them have the same name.
+        """
+        names = [tool.name for tool in tools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ArgumentError(
+                f"the tool {twice[0]!r} is registered twice", hint="give each tool its own name"
+            )
+        self._store.put_tools(who, tools, self._kernel.clock.now_ns())
+        digest = content_digest([tool.model_dump(mode="json") for tool in tools])
+        self._kernel.record(who, "trust.tools", {"names": names, "digest": digest})
+        return Registration(registered=len(tools), table_version=self.table(who).version)
+
+    def table(self, who: Principal) -> TrapTable:
+        """Return the agent's trap table, compiled and signed now."""
+        kernel = self._kernel
+        tools = self._store.tools(who.tenant, self._lineage(who)).values()
+        return compile_table(
+            kernel.contract(who), tools, kernel.keys, kernel.clock, agent=who.agent
+        )
+
+    def pending(self, who: Principal) -> Pending:
+        """Return what of an agent waits for a person."""
+        return Pending(
+            approvals=tuple(
+                PendingApproval(
+                    id=item.id,
+                    operation=item.operation,
+                    tool=item.tool,
+                    arguments=item.shown,
+                    reasons=item.reasons,
+                    session=item.principal.session,
+                    expires_ns=item.expires_ns,
+                )
+                for item in self._approvals.pending(who.tenant, who.agent)
+            )
+        )
+
+    def _decide(self, operation: Operation, approval: str) -> Verdict:
+        facts = self._facts(operation)
+        policy = _policy(facts)
+        forbidden = apply_rules(FORBIDDING, facts)
+        if forbidden:
+            return _deny(operation, forbidden, policy)
+        asking = apply_rules(ASKING, facts)
+        if not asking:
+            allowed = _reason("trust.allowed", "the contract allows it", "allow")
+            return _verdict(operation, Decision.ALLOW, (allowed,), policy)
+        if approval:
+            return self._with_approval(facts, policy, approval, asking)
+        return self._ask(facts, policy, asking)
+
+    def _with_approval(
+        self, facts: Facts, policy: str, approval: str, asking: tuple[Reason, ...]
+    ) -> Verdict:
+        operation = facts.operation
+        found = self._approvals.state(approval)
+        same = found is not None and found.digest == self._approvals.digest(operation, policy)
+        if found is not None and same and found.state == "denied":
+            said = f" ({found.comment})" if found.comment else ""
+            message = f"{found.approver} said no to this call{said}; do not try it again"
+            return _deny(operation, (_reason("trust.refused", message, "consent"),), policy)
+        if found is not None and same and found.state == "pending":
+            return self._ask(facts, policy, asking)
+        problem = self._approvals.use(approval, operation, policy)
+        if problem:
+            unusable = _reason("trust.approval", f"{problem}, so it is asked anew", "consent")
+            return self._ask(facts, policy, (*asking, unusable))
+        approver = found.approver if found else ""
+        reason = _reason("trust.approved", f"{approver} approved this call", "consent")
+        verdict = _verdict(operation, Decision.ALLOW, (reason,), policy)
+        return verdict.model_copy(update={"approval": approval})
+
+    def _ask(self, facts: Facts, policy: str, reasons: tuple[Reason, ...]) -> Verdict:
+        approval = self._approvals.request(facts.operation, policy, reasons)
+        fork = Obligation(kind="run_on_fork", parameters={"approval": approval.id})
+        update = {
+            "approval": approval.id,
+            "obligations": (fork,) if facts.effect in ("write", "execute") else (),
+        }
+        return _verdict(facts.operation, Decision.ASK, reasons, policy).model_copy(update=update)
+
+    def _facts(self, operation: Operation) -> Facts:
+        who = operation.principal
+        lineage = self._lineage(who)
+        return Facts(
+            operation=operation,
+            contract=self._kernel.contract(who),
+            descriptor=self._store.tools(who.tenant, lineage).get(operation.name),
+            secrets=tuple(self._store.secrets(who.tenant, lineage)),
+            keyed=self._keyed,
+            home=str(self._kernel.home.path),
+        )
+
+    def _settle_innocuous(self, who: Principal, item: Settled) -> None:
+        if item.observation is not None:
+            self._observe(who, item.observation)
+        if item.operation is not None:
+            ran = item.operation.model_copy(update={"principal": who})
+            reason = _reason("trap.innocuous", "it ran on the fast path", "trap-table")
+            record_intent(self._kernel, ran, _verdict(ran, Decision.ALLOW, (reason,), ""))
+        if item.outcome is not None:
+            record_outcome(self._kernel, who, item.outcome)
+
+    def _observe(self, who: Principal, observation: Observation) -> None:
+        found = find_secrets(observation.text)
+        if found:
+            secrets = [known(item, observation.source, self._keyed) for item in found]
+            self._store.put_secrets(who, secrets, self._kernel.clock.now_ns())
+
+    def _lineage(self, who: Principal) -> list[str]:
+        return [who.agent, *self._kernel.agents.ancestors(who)]
+
+
+def _policy(facts: Facts) -> str:
+    contract = facts.contract.digest if facts.contract else None
+    tool = facts.descriptor.model_dump(mode="json") if facts.descriptor else None
+    return content_digest([contract, tool])
+
+
+def _reason(code: str, message: str, rule: str) -> Reason:
+    return Reason(code=code, message=message, rule=rule)
+
+
+def _failed(error: Exception) -> Reason:
+    message = f"the trust gate could not judge the call ({type(error).__name__}: {error})"
+    return _reason("trust.error", f"{message}, so it is denied", "fail-closed")
+
+
+def _verdict(
+    operation: Operation, decision: Decision, reasons: tuple[Reason, ...], policy: str
+) -> Verdict:
+    return Verdict(operation=operation.id, decision=decision, reasons=reasons, policy=policy)
+
+
+def _deny(operation: Operation, reasons: tuple[Reason, ...], policy: str = "") -> Verdict:
+    return _verdict(operation, Decision.DENY, reasons, policy)

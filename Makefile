@@ -29,7 +29,7 @@ lint: $(STAMP)  ## ruff: format and rules
 	$(BIN)/ruff check .
 
 types: $(STAMP)  ## pyright
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 imports: $(STAMP)  ## imports go one way (import-linter)
 	$(BIN)/lint-imports --no-cache

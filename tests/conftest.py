@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import agentfs
 import pytest
+
+import agentfs
 
 if agentfs.__file__ is None:  # pragma: no cover - only without an installation
     raise pytest.UsageError(

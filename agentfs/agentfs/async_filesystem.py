@@ -50,7 +50,7 @@ class AsyncAgentFS:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any] | AsyncIterator[Any]]:
         """Delegate a call to the handle of the same name."""
-        function = getattr(self.sync, name)
+        function: Callable[..., Any] = getattr(self.sync, name)
         if name.startswith("_") or not callable(function):
             raise AttributeError(name)
         if name in _ITERATORS:

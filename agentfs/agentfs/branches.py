@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from . import directories, journal, nodes
+from .connection import one
 from .errors import BranchInUse, BranchNotFound, InvalidArgument, InvalidName, RefExists
 from .nodes import View
 from .transaction import Session
@@ -65,7 +66,7 @@ def fork(view: View, name: str, source: str) -> None:
     if state.generation:
         bump(session, source)
     else:
-        parent = session.execute(_SNAPSHOT_BRANCH, (source,)).fetchone()[0]
+        parent = one(session.execute(_SNAPSHOT_BRANCH, (source,)), f"snapshot {source}")[0]
     detail = {"source": source, "name": name}
     seq = journal.append(view, "fork", name, source, state.root, state.root, detail)
     row = (name, state.root, session.new_generation(), parent, state.root, seq)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import apsw
 
@@ -25,6 +27,49 @@ DEFAULT_BRANCH = "main"
 _HEADER = b"SQLite format 3\0"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _ROOT_MODE = 0o755
+
+Bindings = Sequence[Any] | Mapping[str, Any]
+Row = tuple[Any, ...]
+"""The columns of one row; the statement and the schema's STRICT tables fix their types."""
+
+
+class Rows(Protocol):
+    """What a statement gives: `apsw.Cursor`, with rows as this library reads them."""
+
+    @property
+    def get(self) -> Any:
+        """Return the only value of the only row."""
+        ...
+
+    def fetchone(self) -> Row | None:
+        """Return the next row, if there is one."""
+        ...
+
+    def fetchall(self) -> list[Row]:
+        """Return the rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class Execute(Protocol):
+    """The signature of `apsw.Connection.execute`."""
+
+    def __call__(self, statements: str, bindings: Bindings | None = None, /) -> Rows:
+        """Run SQL up to its first row."""
+        ...
+
+
+def one(rows: Rows, subject: str) -> Row:
+    """Return the row of a statement that always has one.
+
+    Raises:
+        Corrupt: it has none.
+    """
+    row = rows.fetchone()
+    if row is None:
+        raise Corrupt(subject, "its row is missing")
+    return row
 
 
 def connect(path: str, durability: Durability, create: bool, busy_s: float) -> apsw.Connection:
@@ -135,11 +180,11 @@ def _touch(path: str) -> None:
 
 def _is_volume(connection: apsw.Connection, path: str) -> bool:
     """Say whether the file has the format, and refuse one with any other content."""
-    row = connection.execute(
+    found = connection.execute(
         "SELECT (SELECT application_id FROM pragma_application_id),"
         " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
-    ).fetchone()
-    application, version, tables = row
+    )
+    application, version, tables = one(found, path)
     if application == APPLICATION_ID:
         if version > FORMAT_VERSION:
             raise NewerFormat(path, f"version {version}, this release reads {FORMAT_VERSION}")

@@ -10,6 +10,7 @@ import time
 from typing import NamedTuple
 
 from . import nodes
+from .connection import one
 from .errors import Corrupt, NotADirectory, NotFound, TooManyLinks
 from .nodes import COLUMNS, DIRECTORY, SYMLINK, Node, View
 from .paths import from_stored, join, normalise, split, to_stored
@@ -320,7 +321,8 @@ def _split_when_full(view: View, directory: Directory, name: str) -> None:
     elif not hashed >> _COUNT_SHIFT:
         slot = hashed & ((1 << directory.depth) - 1)
         bucket, depth, _ = _slot(session, directory, slot)
-        if session.execute(_COUNT, (bucket,)).fetchone()[0] > BUCKET_ENTRIES and depth < MAX_DEPTH:
+        count = one(session.execute(_COUNT, (bucket,)), f"bucket {bucket}")[0]
+        if count > BUCKET_ENTRIES and depth < MAX_DEPTH:
             _split(view, directory, slot, bucket, depth)
 
 

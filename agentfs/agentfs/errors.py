@@ -35,7 +35,7 @@ AgentFSError
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from .types import Conflict
@@ -64,7 +64,7 @@ class AgentFSError(Exception):
         else:
             Exception.__init__(self, self.message)
 
-    def __reduce__(self) -> tuple[type[AgentFSError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[AgentFSError], tuple[Any, ...]]:
         """Let the error cross a process border."""
         return type(self), (self.subject, self.reason)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
 
+from .connection import Bindings, Row
 from .errors import ExtensionError, TransactionRequired
 from .transaction import ReadScope, Session, Volume, WriteScope
 
-Bindings = Sequence[Any] | Mapping[str, Any]
 _NAME = re.compile(r"[a-z][a-z0-9]*\Z")
 _OBJECTS = "SELECT name, sql FROM sqlite_schema"
 _KNOWN = "SELECT value FROM meta WHERE key = ?"
@@ -25,7 +24,7 @@ class Extension:
         self.name = name
         self._volume = volume
 
-    def execute(self, sql: str, bindings: Bindings = ()) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, bindings: Bindings = ()) -> list[Row]:
         """Run a statement in the current transaction and return its rows, if it has any.
 
         Raises:
@@ -47,7 +46,7 @@ class Extension:
             raise TransactionRequired(f"extension {self.name}.executemany")
         session.connection.executemany(sql, bindings)
 
-    def query(self, sql: str, bindings: Bindings = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, bindings: Bindings = ()) -> list[Row]:
         """Return the rows of a SELECT, from the current transaction or a consistent view."""
         with ReadScope(self._volume) as session:
             return session.execute(sql, bindings).fetchall()

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from . import chunks, journal, nodes
+from .connection import one
 from .directories import MAX_DEPTH
 from .errors import AgentFSError, Corrupt
 from .nodes import DIRECTORY, FILE, KINDS, Node
@@ -25,6 +26,7 @@ _REFS = "SELECT slot, bucket, depth FROM bucket_ref WHERE directory = ?"
 _ENTRIES = "SELECT name, node FROM entry WHERE bucket = ?"
 _SIZES = "SELECT id, size FROM chunk"
 _METAS = "SELECT key, value FROM meta"
+_GENERATIONS = "SELECT count(*), count(DISTINCT generation), max(generation) FROM branch"
 _MAXIMA = (
     ("next_node", "SELECT max(id) FROM node"),
     ("next_node", "SELECT max(bucket) FROM entry"),
@@ -151,13 +153,11 @@ class Check:
         """Compare ids and generations with the counters they come from."""
         metas = dict(self.session.execute(_METAS))
         for key, sql in _MAXIMA:
-            largest = self.session.execute(sql).fetchone()[0]
+            largest = one(self.session.execute(sql), key)[0]
             if largest is not None and largest >= metas.get(key, 0):
                 self.add(9, f"id {largest} is not below the counter {key}")
-        row = self.session.execute(
-            "SELECT count(*), count(DISTINCT generation), max(generation) FROM branch"
-        ).fetchone()
-        if row[0] != row[1] or (row[2] or 0) >= metas.get("next_generation", 0):
+        branches, distinct, newest = one(self.session.execute(_GENERATIONS), "branch")
+        if branches != distinct or (newest or 0) >= metas.get("next_generation", 0):
             self.add(8, "two branches share a generation, or one was never handed out")
 
     def sqlite(self) -> None:

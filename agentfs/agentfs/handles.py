@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from .errors import InvalidArgument
 from .files import Patch
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _MODES = {"r", "w", "a", "x"}
 
@@ -73,7 +77,7 @@ class FileHandle(io.BytesIO):
         self._require_readable()
         return super().readline(size)
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write at the position, or at the end for an appending handle."""
         if self._commit is None:
             raise io.UnsupportedOperation("not writable")
@@ -84,7 +88,7 @@ class FileHandle(io.BytesIO):
         self._patches.append((offset, bytes(data)))
         return written
 
-    def writelines(self, lines, /) -> None:  # type: ignore[no-untyped-def,override]
+    def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
         """Write each of some byte strings."""
         for line in lines:
             self.write(line)

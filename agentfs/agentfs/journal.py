@@ -9,6 +9,7 @@ from hashlib import sha256
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
+from .connection import Row
 from .errors import InvalidArgument
 from .nodes import View
 from .paths import from_stored, to_stored
@@ -70,7 +71,7 @@ def _number(value: int | None) -> str:
     return "null" if value is None else str(value)
 
 
-def _hash(previous: bytes, row: tuple[Any, ...]) -> bytes:
+def _hash(previous: bytes, row: Row) -> bytes:
     """Hash the previous hash and the row as JSON with sorted keys and no spaces.
 
     Written out by hand, because it runs once per operation; equal to json.dumps.
@@ -105,19 +106,21 @@ def page(session: Session, since: int, count: int, operation: str | None) -> lis
         found = session.execute(_SINCE, (since, count))
     else:
         found = session.execute(_SINCE_OPERATION, (since, operation, count))
-    return [_to_row(*row) for row in found]
+    return [_to_row(row) for row in found]
 
 
 def newest(session: Session, branch: str, count: int | None) -> list[JournalRow]:
     """Return the newest rows of a branch, newest first."""
     found = session.execute(_NEWEST, (branch, -1 if count is None else count))
-    return [_to_row(*row) for row in found]
+    return [_to_row(row) for row in found]
 
 
-def _to_row(*row: Any) -> JournalRow:
+def _to_row(row: Row) -> JournalRow:
+    seq, time_ns, principal, branch, operation, path, path2, before, after, detail, digest = row
     return JournalRow(
-        *row[:5], from_stored(row[5]), from_stored(row[6]), *row[7:9], json.loads(row[9]), row[10]
-    )
+        seq, time_ns, principal, branch, operation, from_stored(path), from_stored(path2),
+        before, after, json.loads(detail), digest,
+    )  # fmt: skip
 
 
 def verify(session: Session) -> JournalCheck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from . import directories, nodes
+from .connection import one
 from .nodes import DIRECTORY, FILE, View
 from .types import Stats
 
@@ -27,9 +28,19 @@ def collect(view: View, path: str) -> Stats:
                 waiting.append(node)
             elif node.kind == FILE:
                 size += node.size
-    stored = view.session.execute(_COUNTS).fetchone()
+    stored = one(view.session.execute(_COUNTS), path)
+    chunks, chunk_bytes, branches, snapshots, journal_rows = stored
     return Stats(
-        counts[FILE], counts[DIRECTORY], counts[nodes.SYMLINK], size, *stored, _file_bytes(path)
+        files=counts[FILE],
+        directories=counts[DIRECTORY],
+        symlinks=counts[nodes.SYMLINK],
+        logical_bytes=size,
+        chunks=chunks,
+        chunk_bytes=chunk_bytes,
+        branches=branches,
+        snapshots=snapshots,
+        journal_rows=journal_rows,
+        file_bytes=_file_bytes(path),
     )
 
 

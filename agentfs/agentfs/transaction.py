@@ -11,11 +11,11 @@ import threading
 import weakref
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apsw
 
-from .connection import connect, translate
+from .connection import Execute, connect, translate
 from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed
 from .types import Durability
 
@@ -50,7 +50,7 @@ class Session:
     def __init__(self, connection: apsw.Connection, name_hash_key: bytes, verify: bool) -> None:
         """Take over an open connection."""
         self.connection = connection
-        self.execute = connection.execute
+        self.execute: Execute = connection.execute
         self.name_hash_key = name_hash_key
         self.verify = verify
         self.depth = 0
@@ -62,7 +62,7 @@ class Session:
 
     def refresh(self) -> None:
         """Forget what another connection may have changed; call first in a transaction."""
-        version: Any = self.execute("PRAGMA data_version").get
+        version = self.execute("PRAGMA data_version").get
         if version != self._data_version:
             self._data_version = version
             self.forget()

@@ -34,7 +34,9 @@ def snapshots(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     width = max((len(each.name) for each in found), default=0)
     emit_lines(
-        f"{each.name:<{width}}  {utc(each.created_ns)}  {each.branch}  {safe(each.message)}".rstrip()
+        "  ".join(
+            (f"{each.name:<{width}}", utc(each.created_ns), each.branch, safe(each.message))
+        ).rstrip()
         for each in found
     )
 

@@ -87,11 +87,10 @@ class Progress:
         """Report what is through so far."""
         if not self._wanted or time.monotonic() - self._start < _PROGRESS_AFTER_S:
             return
-        if self._bar is None:
-            self._show()
-        self._bar.update(self._task, completed=totals.files, what=size(totals.bytes))
+        bar = self._show() if self._bar is None else self._bar
+        bar.update(self._task, completed=totals.files, what=size(totals.bytes))
 
-    def _show(self) -> None:
+    def _show(self) -> Any:
         from rich.console import Console  # noqa: PLC0415 - only where it is seen
         from rich.progress import Progress as Bar  # noqa: PLC0415
         from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -106,6 +105,7 @@ class Progress:
         )
         self._bar.start()
         self._task = self._bar.add_task(self._verb, total=None, what="")
+        return self._bar
 
     def close(self) -> None:
         """Take the line off the terminal."""

@@ -21,6 +21,7 @@ DEFAULT_TENANT = TenantId("default")
 
 #: What an id may be made of: it becomes a file name, a branch name and a part of an account path.
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$"
+_OPTIONAL_IDENTIFIER = r"^([A-Za-z0-9][A-Za-z0-9._@+-]{0,127})?$"
 
 
 class OperationKind(StrEnum):
@@ -83,9 +84,9 @@ class Principal(Record):
     """Who asks: tenant, application, agent, session, and the branch the agent's state is on."""
 
     tenant: str = Field(default=DEFAULT_TENANT, pattern=IDENTIFIER)
-    application: str = ""
-    agent: str = ""
-    session: str = ""
+    application: str = Field(default="", pattern=_OPTIONAL_IDENTIFIER)
+    agent: str = Field(default="", pattern=_OPTIONAL_IDENTIFIER)
+    session: str = Field(default="", pattern=_OPTIONAL_IDENTIFIER)
     branch: str = ""
 
     @property

@@ -5,5 +5,6 @@ Loads no server, no MCP SDK and no HTTP library until a call needs one.
 
 from fmos.client.client import Client, connect
 from fmos.client.governor import Governor
+from fmos.traps.manifest import ToolDescriptor
 
-__all__ = ["Client", "Governor", "connect"]
+__all__ = ["Client", "Governor", "ToolDescriptor", "connect"]

@@ -25,6 +25,7 @@ from fmos.types import (
     Reason,
     Step,
     Verdict,
+    new_id,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 #: More than this many innocuous outcomes are not kept waiting for a trap to ride on.
 _QUEUE_LIMIT = 64
+_QUEUE_CHARACTERS = 4_000_000
 
 
 @dataclass(slots=True)
@@ -117,13 +119,14 @@ class Governor:
     ) -> dict[str, Any]:
         """Do what `after_tool` does and return the whole context item: `item`, `text`, `handle`."""
         start = perf_counter()
-        shown = self._append("tool", text, name=operation.name, call_id=call_id or operation.id)
         opened = self._close(operation)
         observation = Observation(operation=operation.id, source=operation.name, text=text)
         if opened.fast:
             self._enqueue({"operation": operation, "outcome": outcome, "observation": observation})
         else:
             self._settle(outcome, observation)
+        # Observed first: a context that refuses the text must not leave the gate blind for it.
+        shown = self._append("tool", text, name=operation.name, call_id=call_id or operation.id)
         self._report(operation, opened, start)
         return shown
 
@@ -159,10 +162,14 @@ class Governor:
 
     def flush(self) -> None:
         """Hand over what waits for a trap to ride on; call it when a run ends."""
-        for entry in self._drain():
-            outcome = entry.get("outcome") or _seen()
-            arguments = {"outcome": _dump(outcome), "observation": _dump(entry["observation"])}
-            self.client.call("trust_settle", arguments)
+        queued = self._drain()
+        try:
+            while queued:
+                entry = queued[0]
+                self._settle(entry.get("outcome") or _seen(), entry["observation"])
+                queued.pop(0)
+        finally:
+            self._put_back(queued)
 
     async def aregister_tools(self, descriptors: Iterable[ToolDescriptor]) -> str:
         """Do what `register_tools` does, without blocking the event loop."""
@@ -235,8 +242,7 @@ class Governor:
         try:
             return Verdict.model_validate(self.client.call("trust_check", arguments))
         except Exception:
-            with self._lock:  # nothing that entered the session may be forgotten
-                self._queue[:0] = queued
+            self._put_back(queued)
             raise
 
     def _settle(self, outcome: Outcome, observation: Observation) -> None:
@@ -252,7 +258,8 @@ class Governor:
     def _enqueue(self, entry: dict[str, Any]) -> None:
         with self._lock:
             self._queue.append(entry)
-            full = len(self._queue) > _QUEUE_LIMIT
+            waiting = sum(len(queued["observation"].text) for queued in self._queue)
+            full = len(self._queue) > _QUEUE_LIMIT or waiting > _QUEUE_CHARACTERS
         if full:
             self.flush()
 
@@ -260,6 +267,11 @@ class Governor:
         with self._lock:
             queued, self._queue = self._queue, []
             return queued
+
+    def _put_back(self, queued: list[dict[str, Any]]) -> None:
+        """Keep what could not be handed over: nothing that entered the session is forgotten."""
+        with self._lock:
+            self._queue[:0] = queued
 
     def _opened(self, operation: Operation, verdict: Verdict, *, fast: bool, start: float) -> None:
         opened = _Open(verdict, fast, (perf_counter() - start) * 1000)
@@ -301,7 +313,7 @@ def _innocuous(operation: Operation, version: str) -> Verdict:
 
 def _seen() -> Outcome:
     """The outcome of a text that entered the session without an operation of ours."""
-    return Outcome(operation="user", status=OutcomeStatus.OK)
+    return Outcome(operation=new_id(), status=OutcomeStatus.OK)
 
 
 def _dump(value: Any) -> dict[str, Any]:

@@ -117,18 +117,20 @@ class _Server(uvicorn.Server):
 def _application(toolsets: Sequence[Toolset]) -> Starlette:
     routes: list[BaseRoute] = []
     lifespans: list[Lifespan] = []
-    groups = {f"/{toolset.name}/mcp": (toolset,) for toolset in toolsets}
+    groups: dict[str, tuple[Toolset, ...]] = {
+        f"/{toolset.name}/mcp": (toolset,) for toolset in toolsets
+    }
     groups["/mcp"] = tuple(toolsets)
     for path, members in groups.items():
-        served, lifespan = http_routes(build_server(*members), path)
+        served, running = http_routes(build_server(*members), path)
         routes.extend(served)
-        lifespans.append(lifespan)
+        lifespans.append(running)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            for running in lifespans:
-                await stack.enter_async_context(running())
+            for enter in lifespans:
+                await stack.enter_async_context(enter())
             yield
 
     return Starlette(routes=routes, lifespan=lifespan)
@@ -136,7 +138,8 @@ def _application(toolsets: Sequence[Toolset]) -> Starlette:
 
 @contextmanager
 def _tcp_listener(port: int) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    # asyncio turns Nagle's delay (40 ms a call) off only where the protocol is named.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((_HOST, port))
@@ -145,7 +148,7 @@ def _tcp_listener(port: int) -> Iterator[socket.socket]:
             reason = "is in use" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
             raise ArgumentError(
                 f"cannot listen on {_HOST}:{port}: the port {reason}",
-                hint="choose another with --port",
+                hint="choose another port",
             ) from error
         yield listener
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import time
 
-from . import directories, journal, nodes
+from . import acl, diff, directories, journal, lineage, links, nodes, quota
 from .connection import one
 from .errors import BranchInUse, BranchNotFound, InvalidArgument, InvalidName, RefExists
-from .nodes import View
-from .transaction import Session
+from .nodes import Node, View
+from .transaction import PAST_MARK, Session
 from .types import Branch, Snapshot
 
 _NAME_BYTES = 255
-_BRANCH_FIELDS = "name, root, generation, parent, base_root, created_ns, principal"
+_BRANCH_FIELDS = "name, root, generation, parent, created_ns, principal"
 _BRANCHES = f"SELECT {_BRANCH_FIELDS} FROM branch ORDER BY name"
 _SNAPSHOTS = "SELECT name, branch, root, seq, message, created_ns FROM snapshot ORDER BY seq"
 _TAKEN = (
@@ -24,11 +24,12 @@ _TAKEN = (
 _SET_GENERATION = "UPDATE branch SET generation = ? WHERE name = ?"
 _SET_ROOT = "UPDATE branch SET root = ?, generation = ? WHERE name = ?"
 _FORK = (
-    "INSERT INTO branch(name, root, generation, parent, base_root, base_seq, created_ns, principal)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO branch(name, root, generation, parent, point, created_ns, principal)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _SNAPSHOT = (
-    "INSERT INTO snapshot(name, branch, root, seq, message, created_ns) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO snapshot(name, branch, root, seq, message, created_ns, point)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _SNAPSHOT_BRANCH = "SELECT branch FROM snapshot WHERE name = ?"
 _DELETE = "DELETE FROM branch WHERE name = ?"
@@ -58,19 +59,23 @@ def check_free(session: Session, name: str) -> None:
 
 
 def fork(view: View, name: str, source: str) -> None:
-    """Make a branch with the state of a branch or snapshot."""
+    """Make a branch with the state of a branch, a snapshot or a past state."""
     session = view.session
     check_free(session, name)
     state = session.ref(source)
-    parent = source
+    parent, mark, _ = source.partition(PAST_MARK)
     if state.generation:
         bump(session, source)
-    else:
+    elif not mark:
         parent = one(session.execute(_SNAPSHOT_BRANCH, (source,)), f"snapshot {source}")[0]
+    # What a past state came from is not known any more.
+    point = lineage.add(session, state.root, {}) if mark else lineage.mark(session, source)
+    source = source.replace(PAST_MARK, "")
     detail = {"source": source, "name": name}
-    seq = journal.append(view, "fork", name, source, state.root, state.root, detail)
-    row = (name, state.root, session.new_generation(), parent, state.root, seq)
+    journal.append(view, "fork", name, source, state.root, state.root, detail)
+    row = (name, state.root, session.new_generation(), parent, point)
     session.execute(_FORK, (*row, time.time_ns(), view.principal))
+    quota.forked(view, name, parent, state.root)
 
 
 def snapshot(view: View, name: str, message: str) -> Snapshot:
@@ -80,21 +85,30 @@ def snapshot(view: View, name: str, message: str) -> Snapshot:
     bump(session, state.name)
     seq = journal.append(view, "snapshot", name, after=state.root, detail={"message": message})
     made = Snapshot(name, state.name, state.root, seq, message, time.time_ns())
-    session.execute(_SNAPSHOT, (name, state.name, state.root, seq, message, made.created_ns))
+    point = lineage.mark(session, state.name)
+    row = (name, state.name, state.root, seq, message, made.created_ns, point)
+    session.execute(_SNAPSHOT, row)
     return made
 
 
 def restore(view: View, ref: str) -> None:
-    """Set the whole branch back to the state of a snapshot or of another branch."""
+    """Set the whole branch to the state of a snapshot or another branch, or to a past one."""
     session, state = view.session, view.state
     source = session.ref(ref)
     if source.generation and source is not state:
         bump(session, ref)
+    # Going back to a past state of the branch is an edit of it.
+    if PAST_MARK not in ref:
+        lineage.continue_from(session, state.name, lineage.mark(session, ref))
     before = state.root
     state.root, state.generation = source.root, session.new_generation()
     state.directories.clear()
     session.execute(_SET_ROOT, (state.root, state.generation, state.name))
-    journal.append(view, "restore", "/", ref, before, state.root)
+    if view.limits is not None:
+        old, new = (nodes.get(session, each) for each in (before, state.root))
+        acl.require_changes(view, diff.changes(session, old, new, "/", False))
+    quota.recount(view)
+    journal.append(view, "restore", "/", ref.replace(PAST_MARK, ""), before, state.root)
 
 
 def restore_paths(view: View, ref: str, paths: list[str]) -> None:
@@ -107,23 +121,37 @@ def restore_paths(view: View, ref: str, paths: list[str]) -> None:
     for path in paths:
         if path == "/":
             raise InvalidArgument(path, "restore without paths sets the whole tree back")
-        old = _past_node(past, path)
-        place = directories.locate(view, path, follow=False)
-        directories.forget_below(view, place.path)
-        if old is not None:
-            directories.set_entry(view, place.directory, place.name, old, place.node is None)
-        elif place.node is not None:
-            directories.drop_entry(view, place.directory, place.name)
-        before = place.node.id if place.node else None
-        journal.append(view, "restore", place.path, ref, before, old)
+        _restore_path(view, past, path)
 
 
-def _past_node(past: View, path: str) -> int | None:
+def _restore_path(view: View, past: View, path: str) -> None:
+    old = _past_node(past, path)
+    place = directories.locate(view, path, follow=False, through=False)
+    acl.require_tree(view, place.path, "write")
+    directories.forget_below(view, place.path)
+    has_links = links.any_at(view, place.path, place.node) or links.any_at(past, path, old)
+    has_links = has_links and past.state is not view.state  # nothing changes then
+    kept = None
+    if has_links:
+        bump(view.session, view.state.name)
+        kept = links.state(view)
+        links.dropped(view, place.path)
+    if old is not None:
+        directories.set_entry(view, place.directory, place.name, old.id, place.node is None)
+        if has_links:
+            links.adopt(view, past, path, place.path)
+    elif place.node is not None:
+        directories.drop_entry(view, place.directory, place.name)
+    before, after = (each.id if each else None for each in (place.node, old))
+    source = past.state.name.replace(PAST_MARK, "")
+    journal.append(view, "restore", place.path, source, before, after, kept)
+
+
+def _past_node(past: View, path: str) -> Node | None:
     try:
-        node = directories.locate(past, path, follow=False).node
+        return directories.locate(past, path, follow=False, through=False).node
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return node.id if node else None
 
 
 def delete(view: View, name: str) -> None:
@@ -135,6 +163,7 @@ def delete(view: View, name: str) -> None:
         raise BranchInUse(name, "it is the default branch; check out another one first")
     root = session.branch(name).root
     session.execute(_DELETE, (name,))
+    quota.drop(session, name)
     session.forget_ref(name)
     journal.append(view, "delete_branch", name, before=root)
 

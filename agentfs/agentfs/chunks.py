@@ -1,10 +1,9 @@
-"""Content-addressed bytes: put once, get verified, and lists of chunks as a tree of pages."""
+"""Content-addressed bytes: put once, get verified, and a check of all that is stored."""
 
 from __future__ import annotations
 
-import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import zstandard
 from blake3 import blake3
@@ -13,19 +12,17 @@ from .errors import Corrupt
 from .transaction import Session
 
 RAW, ZSTD = 0, 1
-LIST_ITEMS = 64
 _WORTH = 0.9
 _COMPRESS_FROM = 128
+_SAMPLE_FROM = 8192
+_SAMPLE_BYTES = 1024
 _LEVEL = 1
-_ITEM = struct.Struct("<QQ")
 _local = threading.local()
 
 _FIND = "SELECT id FROM chunk WHERE hash = ?"
 _INSERT = "INSERT INTO chunk(id, hash, size, codec, data) VALUES (?, ?, ?, ?, ?)"
 _GET = "SELECT hash, size, codec, data FROM chunk WHERE id = ?"
-
-Item = tuple[int, int]
-"""A chunk's id and the file bytes that it, or the page that it holds, stands for."""
+_IDS = "SELECT id FROM chunk WHERE id > ? ORDER BY id LIMIT 1000"
 
 
 def put(session: Session, data: bytes | memoryview) -> int:
@@ -59,12 +56,32 @@ def get(session: Session, chunk_id: int) -> bytes:
     return data
 
 
+def verify_all(session: Session) -> Iterator[tuple[str, int, str]]:
+    """Hash every chunk; yield the kind of row ("chunk"), its id and what is wrong with it."""
+    verify, session.verify = session.verify, True
+    last = -1
+    try:
+        while ids := session.execute(_IDS, (last,)).fetchall():
+            for (last,) in ids:
+                try:
+                    get(session, last)
+                except Corrupt as error:
+                    yield "chunk", last, str(error)
+    finally:
+        session.verify = verify
+
+
 def _compress(data: bytes | memoryview) -> tuple[int, bytes | memoryview]:
     if len(data) < _COMPRESS_FROM:
         return RAW, data
     compressor = getattr(_local, "compressor", None)
     if compressor is None:
         compressor = _local.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    if len(data) >= _SAMPLE_FROM:
+        middle = len(data) // 2
+        sample = compressor.compress(data[middle : middle + _SAMPLE_BYTES])
+        if len(sample) >= _SAMPLE_BYTES:
+            return RAW, data
     packed = compressor.compress(data)
     return (ZSTD, packed) if len(packed) <= len(data) * _WORTH else (RAW, data)
 
@@ -77,58 +94,3 @@ def _decompress(chunk_id: int, size: int, stored: bytes) -> bytes:
         return decompressor.decompress(stored, max_output_size=size)
     except zstandard.ZstdError as error:
         raise Corrupt(f"chunk {chunk_id}", "it does not decompress") from error
-
-
-def write_list(session: Session, items: list[Item]) -> tuple[int, bytes]:
-    """Return the levels and the top page of a chunk list; lower pages are stored as chunks."""
-    levels = 1
-    while len(items) > LIST_ITEMS:
-        items = list(_write_pages(session, items))
-        levels += 1
-    return levels, _encode(items)
-
-
-def _write_pages(session: Session, items: list[Item]) -> Iterator[Item]:
-    for start in range(0, len(items), LIST_ITEMS):
-        page = items[start : start + LIST_ITEMS]
-        yield put(session, _encode(page)), sum(length for _, length in page)
-
-
-def read_list(session: Session, levels: int, page: bytes) -> Iterator[Item]:
-    """Yield the data chunks of a list in order."""
-    for item in decode(page):
-        if levels > 1:
-            yield from read_list(session, levels - 1, get(session, item[0]))
-        else:
-            yield item
-
-
-def read_range(
-    session: Session, levels: int, page: bytes, start: int, stop: int
-) -> Iterator[bytes]:
-    """Yield the bytes from `start` to `stop` of what a list stands for, touching only them."""
-    offset = 0
-    for chunk_id, length in decode(page):
-        first, last = max(start - offset, 0), min(stop - offset, length)
-        if first < last:
-            below = get(session, chunk_id)
-            if levels > 1:
-                yield from read_range(session, levels - 1, below, first, last)
-            else:
-                yield below if last - first == len(below) else below[first:last]
-        offset += length
-
-
-def _encode(items: Iterable[Item]) -> bytes:
-    return b"".join(_ITEM.pack(*item) for item in items)
-
-
-def decode(page: bytes) -> list[Item]:
-    """Return the items of one page of a list.
-
-    Raises:
-        Corrupt: the page has a broken length.
-    """
-    if len(page) % _ITEM.size:
-        raise Corrupt("chunk list", "its length is no multiple of an item's")
-    return list(_ITEM.iter_unpack(page))  # type: ignore[arg-type]

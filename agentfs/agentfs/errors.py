@@ -13,6 +13,7 @@ AgentFSError
 +-- InvalidArgument (OSError, EINVAL)       fs.invalid_argument     exit 2
 +-- TooManyLinks (OSError, ELOOP)           fs.too_many_links       exit 4
 +-- NoAttribute (OSError, ENODATA)          fs.no_attribute         exit 3
++-- QuotaExceeded (OSError, EDQUOT)         fs.quota_exceeded       exit 9
 +-- RefError
 |   +-- BranchNotFound (LookupError)        ref.not_found           exit 3
 |   +-- RefExists                           ref.already_exists      exit 5
@@ -29,6 +30,8 @@ AgentFSError
     +-- VolumeBusy (TimeoutError)           volume.busy             exit 9
     +-- VolumeFull (OSError, ENOSPC)        volume.full             exit 9
     +-- VolumeClosed                        volume.closed           exit 2
+    +-- WrongKey (PermissionError)          volume.wrong_key        exit 6
+    +-- EncryptionMissing                   volume.encryption_missing exit 2
     +-- Corrupt                             volume.corrupt          exit 10
 """
 
@@ -158,6 +161,14 @@ class NoAttribute(AgentFSError, OSError):
     template = "no such extended attribute: {subject!r}"
 
 
+class QuotaExceeded(AgentFSError, OSError):
+    """A branch would grow beyond its limit; nothing was changed."""
+
+    code, exit_code, number = "fs.quota_exceeded", 9, errno.EDQUOT
+    template = "the quota of the branch {subject!r} is exceeded"
+    hint = "remove something, or raise the limit"
+
+
 class RefError(AgentFSError):
     """A problem with the name of a branch or snapshot."""
 
@@ -284,6 +295,21 @@ class VolumeClosed(VolumeError):
 
     code, exit_code = "volume.closed", 2
     template = "the volume {subject!r} is closed"
+
+
+class WrongKey(VolumeError, PermissionError):
+    """The key is missing or does not open the volume, or the volume has none."""
+
+    code, exit_code, number = "volume.wrong_key", 6, errno.EACCES
+    template = "the key does not open the volume {subject!r}"
+
+
+class EncryptionMissing(VolumeError):
+    """A key was given, and the SQLite in use cannot encrypt."""
+
+    code, exit_code = "volume.encryption_missing", 2
+    template = "cannot encrypt the volume {subject!r}"
+    hint = "install it with `pip install 'fmos[encryption]'`"
 
 
 class Corrupt(VolumeError):

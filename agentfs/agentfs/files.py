@@ -2,29 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from . import chunker, chunks, directories, journal, nodes
+import apsw
+
+from . import acl, chunklists, chunks, directories, edits, journal, nodes
+from .chunklists import HOLE, ChunkList
 from .directories import Place
+from .edits import INLINE_BYTES, Overlay
 from .errors import Corrupt, InvalidArgument, IsADirectory, NotFound
 from .nodes import DIRECTORY, FILE, Node, View
+from .paths import split
+from .transaction import Session
 
-INLINE_BYTES = 4096
-Patch = tuple[int, bytes | None]
+MAX_BYTES = 2**62
+Patch = tuple[int, bytes | bytearray | memoryview | None]
 """An offset with the bytes written there; without bytes, the file's new size."""
 
 
 def content(view: View, node: Node, start: int = 0, stop: int | None = None) -> bytes:
     """Return the bytes of a file version, or a range of them."""
-    session = view.session
-    stored = nodes.data(session, node.id)
     stop = node.size if stop is None else min(stop, node.size)
     if not node.layout:
+        stored = nodes.data(view.session, node.id)
         return stored if not start and stop == len(stored) else stored[start:stop]
-    found = b"".join(chunks.read_range(session, node.layout, stored, start, stop))
+    found = b"".join(pieces(view, node, start, stop))
     if len(found) != max(stop - start, 0):
         raise Corrupt(f"node {node.id}", "its chunk list is shorter than its size")
     return found
+
+
+def chunk_list(session: Session, node: Node) -> ChunkList:
+    """Return how the content of a file version is stored, from verified data."""
+    return chunklists.decode(node.layout, nodes.data(session, node.id))
+
+
+def pieces(view: View, node: Node, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a file version, or a range of them, in pieces of bounded size."""
+    stop = node.size if stop is None else min(stop, node.size)
+    return chunklists.read(view.session, chunk_list(view.session, node), start, stop)
+
+
+def same_bytes(session: Session, one: Node, other: Node) -> bool:
+    """Say whether two files hold the same bytes, however stored, holding neither in memory."""
+    if one.size != other.size:
+        return False
+    contents = chunk_list(session, one), chunk_list(session, other)
+    left, right = (chunklists.segments(session, each) for each in contents)
+    position = 0
+    for ours, theirs in zip(left, right, strict=False):
+        if ours != theirs:
+            break
+        position = ours.offset + ours.length
+    return _same_from(session, contents, position, one.size)
+
+
+def _same_from(
+    session: Session, contents: tuple[ChunkList, ChunkList], start: int, size: int
+) -> bool:
+    left, right = (chunklists.read(session, each, start, size) for each in contents)
+    ours = theirs = b""
+    while start < size:
+        ours, theirs = ours or next(left, b""), theirs or next(right, b"")
+        length = min(len(ours), len(theirs))
+        if not length or ours[:length] != theirs[:length]:
+            return False
+        ours, theirs, start = ours[length:], theirs[length:], start + length
+    return True
+
+
+def verify_all(session: Session) -> Iterator[tuple[str, int, str]]:
+    """Hash all stored content; yield the kind of row ("node" or "chunk"), its id and the finding.
+
+    Nodes hold inline files, tails, top pages and link targets; chunks hold everything else.
+    """
+    yield from nodes.verify_all(session)
+    yield from chunks.verify_all(session)
+
+
+def check(session: Session, node: Node, sizes: Mapping[int, int]) -> str | None:
+    """Return what is wrong with a file's list of chunks, given the size of every chunk, or None."""
+    try:
+        content = chunk_list(session, node)
+        for _, chunk_id, length in chunklists.segments(session, content):
+            if chunk_id != HOLE and sizes.get(chunk_id) != length:
+                return f"chunk {chunk_id} is missing or has another size"
+    except Corrupt as error:
+        return str(error)
+    return None if content.size == node.size else f"it has {content.size} bytes, not {node.size}"
 
 
 def require_file(place: Place, path: str) -> Node:
@@ -45,13 +110,33 @@ def read(view: View, path: str, start: int = 0, stop: int | None = None) -> byte
     return content(view, require_file(directories.locate(view, path), path), start, stop)
 
 
+def read_remembered(session: Session, ref: str, path: str) -> bytes | None:
+    """Return an inline file's bytes where the session knows its directory, without a transaction.
+
+    None means that it does not, or that somebody committed: then the whole way is needed.
+    """
+    state = session.remembered(ref)
+    if state is None or state.rules is not None:
+        return None
+    parent, name = split(path)
+    directory = state.directories.get(parent)
+    if directory is None or not name:
+        return None
+    try:
+        node = directories.lookup(session, directory, name)
+        if node is None or node.layout or node.kind != FILE:
+            return None
+        found = nodes.data(session, node.id)
+    except (Corrupt, apsw.Error):
+        return None
+    return found if session.unchanged() else None
+
+
 def store(view: View, data: bytes | memoryview) -> tuple[int, bytes]:
     """Return the layout and the data column for some bytes."""
     if len(data) <= INLINE_BYTES:
         return 0, bytes(data)
-    session = view.session
-    items = [(chunks.put(session, piece), len(piece)) for piece in chunker.split(data)]
-    return chunks.write_list(session, items)
+    return chunklists.encode(edits.whole(view.session, data))
 
 
 def write(view: View, path: str, data: bytes | memoryview, mode: int | None = None,
@@ -70,6 +155,18 @@ def write_at(
     return _replace(view, place, len(data), layout, stored, mode, operation, mtime_ns)
 
 
+def write_stream(
+    view: View, place: Place, blocks: Iterable[bytes], expected_size: int, mode: int | None,
+    operation: str, mtime_ns: int | None = None,
+) -> int:  # fmt: skip
+    """Replace or make a file with bytes that come in blocks, holding one of them in memory.
+
+    `expected_size` only helps to choose how large the chunks are.
+    """
+    made = edits.streamed(view.session, blocks, expected_size)
+    return _replace(view, place, made.size, *chunklists.encode(made), mode, operation, mtime_ns)
+
+
 def _replace(
     view: View, place: Place, size: int, layout: int, stored: bytes, mode: int | None,
     operation: str, mtime_ns: int | None = None,
@@ -77,52 +174,52 @@ def _replace(
     old = place.node
     if old is not None and old.kind != FILE:
         raise IsADirectory(place.path)
+    if place.shown is not None:
+        acl.require_write(view, place.shown)
     if mode is None:
         mode = nodes.FILE_MODE if old is None else old.mode
     xattrs = None if old is None else old.xattrs
-    node_id = nodes.make_file(view, mode & 0o7777, size, layout, stored, xattrs, mtime_ns)
-    directories.set_entry(view, place.directory, place.name, node_id, old is None)
+    made = nodes.new_file(view, mode & 0o7777, size, layout, stored, xattrs, mtime_ns)
+    directories.set_entry(view, place.directory, place.name, made.id, old is None)
+    directories.remember(place, made)
     before = None if old is None else old.id
-    journal.append(view, operation, place.path, before=before, after=node_id)
-    return node_id
+    journal.append(view, operation, place.path, before=before, after=made.id)
+    return made.id
 
 
 def append(view: View, path: str, data: bytes) -> int:
     """Add bytes to the end of the file at a path, making it when it is missing.
 
-    Only the last chunk of the file is stored again.
+    The cost does not depend on the size of the file.
     """
     place = directories.locate(view, path)
-    node = place.node
-    if node is None or not node.layout:
-        old = b"" if node is None else content(view, require_file(place, path))
-        return write_at(view, place, old + data, None, "append")
-    session = view.session
-    items = list(chunks.read_list(session, node.layout, nodes.data(session, node.id)))
-    last_id, _last_size = items.pop()
-    tail = chunks.get(session, last_id) + data
-    items += [(chunks.put(session, piece), len(piece)) for piece in chunker.split(tail)]
-    layout, stored = chunks.write_list(session, items)
-    return _replace(view, place, node.size + len(data), layout, stored, None, "append")
+    if place.node is None:
+        return write_at(view, place, data, None, "append")
+    old = chunk_list(view.session, require_file(place, path))
+    return _edited(view, place, edits.overwrite(view.session, old, [(old.size, data)]), "append")
+
+
+def _edited(view: View, place: Place, made: ChunkList, operation: str) -> int:
+    return _replace(view, place, made.size, *chunklists.encode(made), None, operation)
 
 
 def truncate(view: View, path: str, size: int) -> int:
     """Cut or extend the file at a path to a size, with zero bytes where it grows."""
-    if size < 0:
-        raise InvalidArgument(path, "a size cannot be negative")
+    if not 0 <= size <= MAX_BYTES:
+        raise InvalidArgument(path, f"a size is 0 to {MAX_BYTES}")
     return patch(view, path, [(size, None)], "truncate")
 
 
 def patch(view: View, path: str, patches: Sequence[Patch], operation: str = "write") -> int:
     """Apply writes at offsets and changes of size to the file at a path, in order."""
     place = directories.locate(view, path)
-    data = bytearray(content(view, require_file(place, path)))
-    for offset, piece in patches:
-        end = offset if piece is None else offset + len(piece)
-        if len(data) < end:
-            data.extend(bytes(end - len(data)))
-        if piece is None:
-            del data[offset:]
-        else:
-            data[offset:end] = piece
-    return write_at(view, place, memoryview(data), None, operation)
+    session = view.session
+    made = chunk_list(session, require_file(place, path))
+    overlay = Overlay()
+    for offset, data in patches:
+        if data is not None:
+            overlay.write(offset, data)
+            continue
+        made = edits.overwrite(session, made, overlay.take())
+        made = edits.resize(session, made, offset)
+    return _edited(view, place, edits.overwrite(session, made, overlay.take()), operation)

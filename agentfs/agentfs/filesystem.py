@@ -17,20 +17,30 @@ from . import (
     extensions,
     files,
     fsck,
+    gc,
+    handles,
+    history,
     journal,
+    links,
     merge,
+    mirror,
+    quota,
     search,
     statistics,
     transfer,
     tree,
 )
-from .directories import Place
-from .errors import AlreadyExists, NotADirectory, NotFound, ReadOnly, VolumeClosed
+from .acl import Limits
+from .encryption import Key
+from .errors import NotADirectory, NotFound, ReadOnly, VolumeClosed
 from .extensions import Extension
-from .handles import FileHandle, as_text, parse_mode
-from .nodes import DIRECTORY_MODE, Node, View, get, to_stat
-from .paths import SYSTEM_NAME, PathLike, join, normalise
-from .transaction import ReadScope, Session, Volume, WriteScope
+from .history import Moment
+from .kv import KeyValues
+from .nodes import DIRECTORY_MODE, LINK, Node, View, get, to_stat
+from .paths import LINKS_NAME, SYSTEM_NAME, PathLike, join, normalise
+from .rules import AccessRules
+from .toolcalls import ToolCalls
+from .transaction import PAST_MARK, ReadScope, Session, Volume, WriteScope
 from .types import (
     Branch,
     BranchName,
@@ -38,16 +48,22 @@ from .types import (
     DirEntry,
     Durability,
     Finding,
+    GcResult,
     JournalCheck,
     JournalRow,
     Match,
     MergeResult,
+    MirrorChange,
+    Progress,
+    Quota,
     Snapshot,
     Stat,
     Stats,
     Strategy,
     Totals,
+    Usage,
 )
+from .watch import Watch
 
 BUSY_S = 30.0
 
@@ -58,7 +74,7 @@ class OpenVolume(Protocol):
     def __call__(
         self, path: PathLike, branch: str | None = None, durability: Durability = "normal",
         create: bool = True, system: bool = False, principal: str = "", *,
-        verify: bool = True, busy_s: float = BUSY_S,
+        verify: bool = True, busy_s: float = BUSY_S, key: Key | None = None,
     ) -> AgentFS:  # fmt: skip
         """Open a volume."""
         ...
@@ -111,19 +127,23 @@ class AgentFS:
     def open_volume(
         cls, path: PathLike, branch: str | None = None, durability: Durability = "normal",
         create: bool = True, system: bool = False, principal: str = "", *,
-        verify: bool = True, busy_s: float = BUSY_S,
+        verify: bool = True, busy_s: float = BUSY_S, key: Key | None = None,
     ) -> AgentFS:  # fmt: skip
         """Open a volume, making it when it is missing and `create` is true.
 
         Without `branch` the handle is on the volume's default branch. `system` opens the area
         `/.fmos`; `verify` checks each chunk that is read; `busy_s` bounds the wait for writers.
 
+        With `key`, text or bytes, the file is encrypted (extra `encryption`); see `rekey`.
+
         Raises:
             VolumeNotFound, VolumeDenied, NotAVolume, NewerFormat, VolumeBusy, BranchNotFound.
+            WrongKey: the volume has another key, or one and none was given, or none at all.
+            EncryptionMissing: the extra is not installed.
         """
         if durability not in ("normal", "full"):
             raise ValueError(f"durability is 'normal' or 'full', not {durability!r}")
-        volume = Volume(os.fspath(path), durability, create, busy_s, verify)
+        volume = Volume(os.fspath(path), durability, create, busy_s, verify, key)
         try:
             with ReadScope(volume) as session:
                 ref = branches.default(session) if branch is None else branch
@@ -138,7 +158,7 @@ class AgentFS:
     @property
     def branch(self) -> BranchName:
         """Return the branch or snapshot that this handle is on."""
-        return BranchName(self._ref)
+        return BranchName(self._ref.replace(PAST_MARK, ""))
 
     @property
     def path(self) -> Path:
@@ -159,6 +179,23 @@ class AgentFS:
     def system(self) -> bool:
         """Say whether this handle may use `/.fmos`."""
         return self._system
+
+    @property
+    def encrypted(self) -> bool:
+        """Say whether the volume's file is encrypted."""
+        return self._volume.is_encrypted
+
+    def rekey(self, key: Key | None) -> None:
+        """Encrypt the volume's file under another key; None writes it as plain bytes.
+
+        Every page is written again. No other process, thread or transaction may be using it.
+
+        Raises:
+            VolumeBusy: somebody is.
+            EncryptionMissing: the extra is not installed.
+        """
+        self._volume.change_key(key)
+        self._change(_note_rekey, key is not None)
 
     def close(self) -> None:
         """Close the handle; the one from `open` closes the volume for its forks and views too."""
@@ -181,7 +218,7 @@ class AgentFS:
 
     def __repr__(self) -> str:
         """Name the file and the branch."""
-        return f"AgentFS({self._volume.path!r}, branch={self._ref!r})"
+        return f"AgentFS({self._volume.path!r}, branch={self.branch!r})"
 
     def _view(self, session: Session) -> View:
         return View(session, session.ref(self._ref), self._system, self._principal)
@@ -226,6 +263,12 @@ class AgentFS:
         with self._write() as session:
             yield self._view(session)
 
+    @contextmanager
+    def view_for_reading(self) -> Iterator[View]:
+        """Open one consistent state for a module of this library that reads from it."""
+        with self._read() as session:
+            yield self._view(session)
+
     # -- files ----------------------------------------------------------------------------
 
     def read(self, path: PathLike, start: int = 0, stop: int | None = None) -> bytes:
@@ -235,6 +278,10 @@ class AgentFS:
             NotFound, IsADirectory, Corrupt.
         """
         normal = self._normal(path)
+        if not start and stop is None and not self._closed:
+            found = files.read_remembered(self._volume.session(), self._ref, normal)
+            if found is not None:
+                return found
         with self._read() as session:
             return files.read(self._view(session), normal, start, stop)
 
@@ -265,28 +312,7 @@ class AgentFS:
         self, path: PathLike, mode: str = "r", encoding: str = "utf-8", newline: str | None = None
     ) -> IO[Any]:
         """Open a file object (see `fs.open`)."""
-        kind, plus, text = parse_mode(mode)
-        normal = self._normal(path)
-        data = b""
-        if kind in "wx":
-            self._change(_make_empty, normal, kind == "x")
-        elif kind == "a":
-            data = self._change(_open_append, normal)
-        else:
-            data = self.read(normal)
-        can_write = kind != "r" or plus
-        commit = self._committer(normal, kind == "a") if can_write else None
-        handle = FileHandle(normal, data, kind == "r" or plus, kind == "a", commit)
-        return as_text(handle, encoding, newline) if text else handle
-
-    def _committer(self, path: str, appends: bool) -> Callable[[list[files.Patch]], None]:
-        def commit(patches: list[files.Patch]) -> None:
-            if appends and all(piece is not None for _, piece in patches):
-                self._change(files.append, path, b"".join(piece or b"" for _, piece in patches))
-            else:
-                self._change(files.patch, path, patches)
-
-        return commit
+        return handles.open_file(self, self._normal(path), mode, encoding, newline)
 
     # -- names ----------------------------------------------------------------------------
 
@@ -294,24 +320,36 @@ class AgentFS:
         """Return the names in a directory, sorted."""
         normal = self._normal(path)
         with self._read() as session:
-            directory = directories.resolve(self._view(session), normal)
+            view = self._view(session)
+            directory = directories.resolve(view, normal)
             found = directories.names(session, directory)
-        return sorted(each for each in found if not self._hidden(directory.path, each))
+            limits = view.limits
+        if limits is not None or directory.path == "/":
+            found = [each for each in found if not self._hidden(directory.path, each, limits)]
+        return sorted(found)
 
     def scandir(self, path: PathLike = "/") -> list[DirEntry]:
         """Return the entries of a directory with their stat, sorted by name."""
         normal = self._normal(path)
         with self._read() as session:
-            directory = directories.resolve(self._view(session), normal)
+            view = self._view(session)
+            directory = directories.resolve(view, normal)
             found = directories.scan(session, directory)
-        return [
-            DirEntry(name, join(normal, name), to_stat(node))
-            for name, node in found
-            if not self._hidden(directory.path, name)
-        ]
+            limits = view.limits
+            return [
+                DirEntry(
+                    name,
+                    join(normal, name),
+                    to_stat(node) if node.kind != LINK else links.stat(view, node),
+                )
+                for name, node in found
+                if not self._hidden(directory.path, name, limits)
+            ]
 
-    def _hidden(self, directory: str, name: str) -> bool:
-        return name == SYSTEM_NAME and directory == "/" and not self._system
+    def _hidden(self, directory: str, name: str, limits: Limits | None) -> bool:
+        if directory == "/" and (name == LINKS_NAME or (name == SYSTEM_NAME and not self._system)):
+            return True
+        return limits is not None and not limits.visible(join(directory, name))
 
     def stat(self, path: PathLike) -> Stat:
         """Return what is known about a path, following symbolic links.
@@ -319,11 +357,11 @@ class AgentFS:
         Raises:
             NotFound: nothing is there.
         """
-        return to_stat(self._ask(directories.find, self._normal(path)))
+        return self._ask(links.stat_at, self._normal(path))
 
     def lstat(self, path: PathLike) -> Stat:
         """Return what is known about a path, not following a final symbolic link."""
-        return to_stat(self._ask(directories.find, self._normal(path), False))
+        return self._ask(links.stat_at, self._normal(path), False)
 
     def exists(self, path: PathLike) -> bool:
         """Say whether a path leads to something."""
@@ -379,6 +417,15 @@ class AgentFS:
     def symlink(self, target: PathLike, path: PathLike) -> None:
         """Make a symbolic link at `path` that holds `target`."""
         self._change(tree.symlink, os.fspath(target), self._normal(path))
+
+    def link(self, source: PathLike, target: PathLike) -> None:
+        """Give a file one more name: a hard link, with the content and attributes of both.
+
+        Raises:
+            NotFound, AlreadyExists.
+            IsADirectory, InvalidArgument: the source is a directory or a symbolic link.
+        """
+        self._change(tree.link, self._normal(source), self._normal(target))
 
     def readlink(self, path: PathLike) -> str:
         """Return the target of a symbolic link."""
@@ -441,28 +488,69 @@ class AgentFS:
         with self._read() as session:
             return branches.snapshots(session)
 
-    def restore(self, ref: str, paths: Sequence[PathLike] | None = None) -> None:
-        """Set the branch back to a snapshot or another branch; with `paths` only these."""
-        if paths is None:
-            self._change(branches.restore, ref)
-        else:
-            self._change(branches.restore_paths, ref, [self._normal(each) for each in paths])
-
-    def at(self, ref: str) -> AgentFS:
-        """Return a read-only view of a branch or snapshot.
+    def restore(self, ref: Moment, paths: Sequence[PathLike] | None = None) -> None:
+        """Set the branch to any state that `at` can show; with `paths` only these.
 
         Raises:
-            BranchNotFound: neither has this name.
+            BranchNotFound, InvalidArgument, NotFound: as of `at`.
+        """
+        # The view keeps a past state from gc until the end of the call.
+        with self.at(ref) as view:
+            if paths is None:
+                self._change(branches.restore, view.pinned)
+            else:
+                normal = [self._normal(each) for each in paths]
+                self._change(branches.restore_paths, view.pinned, normal)
+
+    def at(self, ref: Moment) -> AgentFS:
+        """Return a read-only view of a branch or snapshot, or of this branch as it was.
+
+        A number or `"@12"` is the state after that journal row; a `datetime`, an ISO text with its
+        zone, `"-2h"` (s, m, h, d, w) or `"ns:..."` the state at that time.
+
+        Raises:
+            BranchNotFound: a text names nothing.
+            InvalidArgument: a text or time has two meanings.
+            NotFound: that moment is older than `history_retention`, or still to come.
         """
         with self._read() as session:
-            session.ref(ref)
-        return AgentFS(
-            self._volume, ref, system=self._system, principal=self._principal, read_only=True
+            target = history.locate(session, self._ref, ref)
+            there = target.seq is None or history.known(session, target)
+        if target.seq is not None and not there:
+            with WriteScope(self._volume) as session:
+                history.make(View(session, session.ref(target.name), True, ""), target)
+        name = target.name if target.seq is None else history.past_name(target)
+        view = AgentFS(
+            self._volume, name, system=self._system, principal=self._principal, read_only=True
         )
+        self._volume.views.add(view)
+        return view
 
-    def fork(self, name: str, source: str | None = None) -> AgentFS:
-        """Make a branch with the state of this one, or of `source`, and return a handle on it."""
-        self._change(branches.fork, name, self._ref if source is None else source)
+    def retention(self) -> float:
+        """Return `history_retention`: for how many seconds past states are kept."""
+        with self._read() as session:
+            return history.retention_s(session)
+
+    def set_retention(self, seconds: float) -> None:
+        """Let gc keep the past states of so many seconds; 0 keeps none."""
+        self._change(history.set_retention, seconds)
+
+    def fork(self, name: str, source: Moment | None = None) -> AgentFS:
+        """Make a branch and return a handle on it.
+
+        It has the state of this branch, or any that `at` can show. A fork of a past state shares no
+        history with other branches: merging it finds no common ancestor.
+
+        Raises:
+            RefExists: a branch or snapshot has this name.
+            BranchNotFound, InvalidArgument, NotFound: as of `at`.
+        """
+        if source is None:
+            self._change(branches.fork, name, self._ref)
+        else:
+            # The view keeps a past state from gc until the end of the call.
+            with self.at(source) as view:
+                self._change(branches.fork, name, view.pinned)
         return self.on(name)
 
     def on(self, name: str, *, system: bool | None = None, principal: str | None = None) -> AgentFS:
@@ -504,14 +592,24 @@ class AgentFS:
         """Let `open` take this branch when none is named."""
         self._change(branches.set_default, name)
 
-    def diff(self, before: str, after: str, path: PathLike = "/") -> Iterator[Change]:
-        """Yield what differs from one branch or snapshot to another, sorted by path."""
+    def diff(self, before: Moment, after: Moment, path: PathLike = "/") -> Iterator[Change]:
+        """Yield what differs from one state to another, sorted by path; `at` says what names one.
+
+        Raises:
+            BranchNotFound, InvalidArgument, NotFound: as of `at`.
+        """
         normal = self._normal(path)
+        views = self.at(before), self.at(after)
+        before, after = (each.pinned for each in views)
         with self._read() as session:
             old, new = (self._node_at(session, ref, normal) for ref in (before, after))
             if old is None and new is None:
                 raise NotFound(normal)
-            found = diff.changes(session, old, new, normal, self._system)
+            roots = (
+                get(session, session.ref(before).root), get(session, session.ref(after).root)
+            )  # fmt: skip
+            limits = self._view(session).limits
+            found = diff.changes(session, old, new, normal, self._system, limits, roots)
         return iter(found)
 
     def _node_at(self, session: Session, ref: str, path: str) -> Node | None:
@@ -519,14 +617,18 @@ class AgentFS:
         if path == "/":
             return get(session, view.state.root)
         try:
-            return directories.locate(view, path, follow=False).node
+            return directories.locate(view, path, follow=False, through=False).node
         except (NotFound, NotADirectory):
             return None
 
     def merge(self, name: str, strategy: Strategy = "fail", dry_run: bool = False) -> MergeResult:
-        """Bring into this branch what another one changed since their common ancestor.
+        """Bring into this branch what a branch or snapshot changed since their common ancestor.
+
+        "ours" and "theirs" choose a side where both changed the same thing. With `dry_run` nothing
+        changes, and the result says what would; a conflict is then listed and not raised.
 
         Raises:
+            BranchNotFound: no branch or snapshot has this name.
             MergeConflict: both changed the same thing and the strategy is "fail".
         """
         if not dry_run:
@@ -540,18 +642,74 @@ class AgentFS:
             assert result is not None
         return result
 
+    # -- state, tool calls and limits -----------------------------------------------------
+
+    @property
+    def kv(self) -> KeyValues:
+        """Return the keys of this branch; they follow its forks, restores and merges."""
+        return KeyValues(self._change, self._ask)
+
+    @property
+    def toolcalls(self) -> ToolCalls:
+        """Return the history of tool calls; it belongs to the volume and never goes back."""
+        return ToolCalls(self._change, self._ask)
+
+    @property
+    def rules(self) -> AccessRules:
+        """Return the access rules of the volume."""
+        return AccessRules(self._change, self._ask)
+
+    def quota(self) -> Quota:
+        """Return the limits of this branch and what it uses."""
+        return self._ask(quota.read)
+
+    def set_quota(self, bytes: int | None = None, files: int | None = None) -> None:
+        """Limit the bytes of all files and the number of names; None is no limit.
+
+        A branch that is above a limit already may shrink, but not grow.
+
+        Raises:
+            PermissionDenied: the handle was not opened with `system`.
+        """
+        self._change(_set_quota, bytes, files)
+
     # -- journal and volume -----------------------------------------------------------------
 
     def journal(
-        self, since: int = 0, limit: int | None = None, operation: str | None = None
-    ) -> Iterator[JournalRow]:
-        """Yield the journal's rows after a sequence number, oldest first."""
+        self, since: int = 0, limit: int | None = None, operation: str | None = None, *,
+        until: int | None = None, path: PathLike | None = None, branch: str | None = None,
+        principal: str | None = None,
+    ) -> Iterator[JournalRow]:  # fmt: skip
+        """Yield the journal's rows after `since` and up to `until`, oldest first.
+
+        `path` lets through what happened at or below it. Rows older than `history_retention` are
+        gone once gc ran.
+        """
+        below = None if path is None else normalise(path)
+        wanted = journal.Filter(until, below, branch, principal, operation)
 
         def fetch(after: int, count: int) -> list[JournalRow]:
             with self._read() as session:
-                return journal.page(session, after, count, operation)
+                return journal.page(session, after, count, wanted)
 
         return journal.rows(fetch, since, limit)
+
+    def watch(
+        self, since: int | None = None, path: PathLike = "/", timeout: float | None = None, *,
+        branch: str | None = None, principal: str | None = None, operation: str | None = None,
+    ) -> Watch:  # fmt: skip
+        """Yield each journal row after `since` once, waiting for those of all processes.
+
+        Without `since` it begins with what comes next; `seq` of the result is where to go on
+        later. Ends after `timeout` seconds without a row; without a timeout it does not end.
+
+        Raises:
+            NotFound: rows after `since` are gone, because of `history_retention`.
+        """
+        if self._closed:
+            raise VolumeClosed(self._volume.path)
+        wanted = journal.Filter(None, normalise(path), branch, principal, operation)
+        return Watch(self._volume, since, wanted, timeout)
 
     def log(self, limit: int | None = None) -> list[JournalRow]:
         """Return the rows of this branch, newest first."""
@@ -577,14 +735,78 @@ class AgentFS:
             raise VolumeClosed(self._volume.path)
         return extensions.install(self._volume, name, ddl)
 
-    def fsck(self, read_data: bool = False) -> list[Finding]:
-        """Return each broken invariant; with `read_data` every chunk is hashed too."""
-        with self._read() as session:
-            return fsck.check(session, read_data)
+    def fsck(
+        self, read_data: bool = False, repair: bool = False, *, progress: Progress | None = None
+    ) -> list[Finding]:
+        """Return each broken invariant of SPEC.md; with `read_data` all content is hashed too.
 
-    def stats(self) -> Stats:
-        """Return sizes and counts of this branch and its volume."""
-        return self._ask(statistics.collect, self._volume.path)
+        `repair` puts right what follows from the rest of the volume, in one transaction; each
+        finding then says what was done and what is lost.
+        """
+        if not repair:
+            with self._read() as session:
+                return fsck.check(session, read_data, progress=progress)
+        with self._write() as session:
+            found = fsck.check(session, read_data, True, progress)
+            session.forget()
+            done = [each.repair for each in found if each.repair]
+            if done:
+                journal.append(self._view(session), "fsck.repair", detail={"repairs": done})
+        return found
+
+    def verify(self, progress: Progress | None = None) -> list[Finding]:
+        """Read and hash every stored byte and the journal; return what is not as it was written."""
+        with self._read() as session:
+            return fsck.verify(session, progress)
+
+    def gc(
+        self, retention: float | None = None, dry_run: bool = False, *,
+        progress: Progress | None = None, sign: Callable[[bytes], bytes] | None = None,
+    ) -> GcResult:  # fmt: skip
+        """Let go of what no state leads to, and give the bytes back to the operating system.
+
+        States older than `retention` seconds go too, by default those older than
+        `history_retention`. Safe beside readers and writers of all processes; a run that was
+        killed is finished by the next one. `sign` signs the hash of the last journal row that is
+        let go.
+
+        Raises:
+            InvalidArgument: a transaction is open on this thread.
+            Corrupt: what is needed cannot be told; nothing more was let go.
+        """
+        if self._closed:
+            raise VolumeClosed(self._volume.path)
+        if self._read_only:
+            raise ReadOnly(self.branch, "this handle is a view")
+        keep = {each.pinned for each in self._volume.views if not each.closed}
+        return gc.collect(
+            self._volume, self._principal, self._ref, keep, retention, dry_run, progress, sign
+        )
+
+    @property
+    def pinned(self) -> str:
+        """Return the state that gc keeps while this handle is open."""
+        return self._ref
+
+    @property
+    def closed(self) -> bool:
+        """Say whether the handle was closed."""
+        return self._closed
+
+    def stats(self, every_branch: bool = False) -> Stats:
+        """Return sizes and counts of this branch and its volume, and on request of each branch.
+
+        Looks at everything that any branch or snapshot reaches.
+        """
+        return self._ask(statistics.collect, self._volume.path, every_branch)
+
+    def du(self, path: PathLike = "/") -> Usage:
+        """Return how many names are at and below a path, and their logical and stored bytes.
+
+        Raises:
+            NotFound, PermissionDenied.
+        """
+        return self._ask(statistics.usage, self._normal(path))
 
     # -- host -------------------------------------------------------------------------------
 
@@ -600,27 +822,55 @@ class AgentFS:
             self, Path(host_path), self._normal(path), tuple(exclude), progress
         )
 
+    def import_tree(
+        self, host_path: PathLike, path: PathLike, *, exclude: Iterable[str] = (),
+        delete: bool = False, dry_run: bool = False,
+        progress: Callable[[Totals], None] | None = None,
+    ) -> tuple[list[MirrorChange], Totals]:  # fmt: skip
+        """Bring in what differs (kind, size or time) below a host directory; may be repeated.
+
+        With `delete` what the host does not have goes. Excluded names stay as they are.
+
+        Raises:
+            HostError: the host path is no directory.
+        """
+        return mirror.import_tree(
+            self, Path(host_path), self._normal(path), exclude=tuple(exclude), delete=delete,
+            dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
+    def export_tree(
+        self, path: PathLike, host_path: PathLike, *, exclude: Iterable[str] = (),
+        delete: bool = False, force: bool = False, dry_run: bool = False,
+        progress: Callable[[Totals], None] | None = None,
+    ) -> tuple[list[MirrorChange], Totals]:  # fmt: skip
+        """Write what differs (kind, size or time) below a directory to the host.
+
+        Host files are only replaced or removed with `force`, and removed only with `delete` too.
+
+        Raises:
+            HostError: the host path is no directory, or its files differ and `force` is missing.
+        """
+        return mirror.export_tree(
+            self, self._normal(path), Path(host_path), exclude=tuple(exclude), delete=delete,
+            force=force, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
     def get_tree(self, path: PathLike, host_path: PathLike) -> Totals:
         """Write a file or tree of the volume to the host."""
         return transfer.get_tree(self, self._normal(path), Path(host_path))
+
+
+def _note_rekey(view: View, encrypted: bool) -> None:
+    journal.append(view, "rekey", detail={"encrypted": encrypted})
+
+
+def _set_quota(view: View, max_bytes: int | None, max_files: int | None) -> None:
+    quota.limit(view, max_bytes, max_files)
+    journal.append(view, "quota", detail={"bytes": max_bytes, "files": max_files})
 
 
 def _to_bytes(data: bytes | str) -> bytes:
     if isinstance(data, str):
         return data.encode()
     return data if isinstance(data, bytes) else bytes(data)
-
-
-def _make_empty(view: View, path: str, exclusive: bool) -> None:
-    place = directories.locate(view, path)
-    if exclusive and place.node is not None:
-        raise AlreadyExists(path)
-    files.write_at(view, place, b"", None, "write")
-
-
-def _open_append(view: View, path: str) -> bytes:
-    place: Place = directories.locate(view, path)
-    if place.node is None:
-        files.write_at(view, place, b"", None, "write")
-        return b""
-    return files.content(view, files.require_file(place, path))

@@ -1,17 +1,24 @@
-"""File objects: a buffer that commits what was written when it is flushed or closed."""
+"""File objects: ranges are read when they are needed, writes commit in bounded portions."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .errors import InvalidArgument
+from . import directories, files, nodes
+from .edits import Overlay
+from .errors import AlreadyExists, Corrupt, InvalidArgument
 from .files import Patch
+from .nodes import Node, View
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from .filesystem import AgentFS
+
+BUFFER_BYTES = 128 * 1024
+COMMIT_BYTES = 8 * 1024 * 1024
 _MODES = {"r", "w", "a", "x"}
 
 
@@ -29,102 +36,169 @@ def parse_mode(mode: str) -> tuple[str, bool, bool]:
     return kinds[0], "+" in mode, "b" not in mode
 
 
-class FileHandle(io.BytesIO):
-    """A binary file object; its writes reach the volume in one operation per flush.
+class _File(io.RawIOBase):
+    """The unbuffered part: reads ranges of one version, and collects writes for a commit.
 
-    The writes are kept as patches and applied to the file as it is at the flush, so that what
-    others wrote elsewhere in the file stays.
+    What others commit meanwhile is not seen until this handle commits; its writes are applied to
+    the file as it is then, so that what others wrote elsewhere in the file stays.
     """
 
-    def __init__(
-        self, path: str, data: bytes, can_read: bool, appends: bool,
-        commit: Callable[[list[Patch]], None] | None,
-    ) -> None:  # fmt: skip
-        """Begin with the file's bytes; without `commit` the handle is read-only."""
-        super().__init__(data)
+    def __init__(self, fs: AgentFS, path: str, node: Node, can_write: bool, appends: bool) -> None:
+        super().__init__()
         self.name = path
-        self._can_read = can_read
+        self._fs = fs
+        self._node = node
+        self._can_write = can_write
         self._appends = appends
-        self._commit = commit
-        self._patches: list[Patch] = []
-        if appends:
-            self.seek(0, io.SEEK_END)
+        self._written = Overlay()
+        self._size = node.size
+        self._position = node.size if appends else 0
 
     def readable(self) -> bool:
-        """Say whether the mode allows reading."""
-        return self._can_read
+        return True
 
     def writable(self) -> bool:
-        """Say whether the mode allows writing."""
-        return self._commit is not None
+        return self._can_write
 
-    def _require_readable(self) -> None:
-        if not self._can_read:
-            raise io.UnsupportedOperation("not readable")
+    def seekable(self) -> bool:
+        return True
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return up to `size` bytes from the position."""
-        self._require_readable()
-        return super().read(size)
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = (0, self._position, self._size)[whence]
+        if start + offset < 0:
+            raise InvalidArgument(self.name, "a position cannot be negative")
+        self._position = start + offset
+        return self._position
 
-    def read1(self, size: int | None = -1, /) -> bytes:
-        """Return up to `size` bytes from the position."""
-        self._require_readable()
-        return super().read1(size)
+    def tell(self) -> int:
+        return self._position
 
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """Return the next line."""
-        self._require_readable()
-        return super().readline(size)
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        start = self._position
+        target = target[: max(self._size - start, 0)]
+        found = self._read(start, start + len(target))
+        target[: len(found)] = found
+        target[len(found) :] = bytes(len(target) - len(found))
+        self._written.read_into(target, start)
+        self._position += len(target)
+        return len(target)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if start >= self._node.size or start >= stop:
+            return b""
+        with self._fs.view_for_reading() as view:
+            try:
+                return files.content(view, self._node, start, stop)
+            except Corrupt:
+                # gc may have let an old version go; then the file as it is now takes its place.
+                now = files.require_file(directories.locate(view, self.name), self.name)
+                if now.id == self._node.id:
+                    raise
+                self._node = now
+                return files.content(view, now, start, stop)
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write at the position, or at the end for an appending handle."""
-        if self._commit is None:
+        if not self._can_write:
             raise io.UnsupportedOperation("not writable")
         if self._appends:
-            self.seek(0, io.SEEK_END)
-        offset = self.tell()
-        written = super().write(data)
-        self._patches.append((offset, bytes(data)))
-        return written
-
-    def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
-        """Write each of some byte strings."""
-        for line in lines:
-            self.write(line)
+            self._position = self._size
+        raw = memoryview(data).cast("B")
+        self._written.write(self._position, raw)
+        self._position += len(raw)
+        self._size = max(self._size, self._position)
+        if self._written.size_bytes >= COMMIT_BYTES:
+            self.commit()
+        return len(raw)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Cut or extend to a size, by default to the position."""
-        if self._commit is None:
+        if not self._can_write:
             raise io.UnsupportedOperation("not writable")
-        size = self.tell() if size is None else size
-        if size > len(self.getbuffer()):
-            position = self.seek(0, io.SEEK_CUR)
-            self.seek(0, io.SEEK_END)
-            super().write(bytes(size - self.tell()))
-            self.seek(position)
-        else:
-            super().truncate(size)
-        self._patches.append((size, None))
+        size = self._position if size is None else size
+        self._apply([*self._written.take(), (size, None)])
         return size
 
-    def flush(self) -> None:
-        """Commit what was written since the last flush."""
-        if self._patches and self._commit is not None and not self.closed:
-            patches, self._patches = self._patches, []
-            self._commit(patches)
+    def commit(self) -> None:
+        """Write what was collected in one operation."""
+        patches = self._written.take()
+        if patches:
+            self._apply(patches)
+
+    def _apply(self, patches: Sequence[Patch]) -> None:
+        with self._fs.view_for_writing() as view:
+            if self._appends and all(data is not None for _, data in patches):
+                made = files.append(view, self.name, b"".join(data or b"" for _, data in patches))
+            else:
+                made = files.patch(view, self.name, patches)
+            self._node = nodes.get(view.session, made)
+        self._size = self._node.size
 
     def close(self) -> None:
-        """Commit and close; a second close does nothing."""
         if not self.closed:
             try:
-                self.flush()
+                self.commit()
             finally:
                 super().close()
 
-    def __exit__(self, *exc: object) -> None:
-        """Close; what was written before an exception is kept, as with a host file."""
-        self.close()
+
+class Reader(io.BufferedReader):
+    """A binary file object for reading; it holds a buffer, never the file."""
+
+
+class Writer(io.BufferedWriter):
+    """A binary file object for writing; a flush, the close and every 8 MiB are one operation."""
+
+    def flush(self) -> None:
+        """Commit what was written since the last flush."""
+        super().flush()
+        _commit(self.raw)
+
+
+class Editor(io.BufferedRandom):
+    """A binary file object for reading and writing; see Writer."""
+
+    def flush(self) -> None:
+        """Commit what was written since the last flush."""
+        super().flush()
+        _commit(self.raw)
+
+
+FileHandle = Reader | Writer | Editor
+
+
+def _commit(raw: object) -> None:
+    if isinstance(raw, _File) and not raw.closed:
+        raw.commit()
+
+
+def open_file(
+    fs: AgentFS, path: str, mode: str, encoding: str, newline: str | None
+) -> FileHandle | io.TextIOWrapper:
+    """Return a file object; modes are those of the builtin `open`.
+
+    Raises:
+        InvalidArgument, NotFound, AlreadyExists, IsADirectory.
+    """
+    kind, plus, text = parse_mode(mode)
+    if kind == "r":
+        with fs.view_for_reading() as view:
+            node = files.require_file(directories.locate(view, path), path)
+    else:
+        with fs.view_for_writing() as view:
+            node = _made(view, path, kind)
+    raw = _File(fs, path, node, kind != "r" or plus, kind == "a")
+    handle = (Editor if plus else Reader if kind == "r" else Writer)(raw, BUFFER_BYTES)
+    return as_text(handle, encoding, newline) if text else handle
+
+
+def _made(view: View, path: str, kind: str) -> Node:
+    """Return the file that an open for writing begins with."""
+    place = directories.locate(view, path)
+    if kind == "x" and place.node is not None:
+        raise AlreadyExists(path)
+    if kind == "a" and place.node is not None:
+        return files.require_file(place, path)
+    return nodes.get(view.session, files.write_at(view, place, b"", None, "write"))
 
 
 def as_text(handle: FileHandle, encoding: str, newline: str | None) -> io.TextIOWrapper:

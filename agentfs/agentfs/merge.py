@@ -1,120 +1,24 @@
-"""Three-way merge of a branch into another one, walking only what both sides changed."""
+"""Merges a branch or snapshot into a branch, against the state that both came from."""
 
 from __future__ import annotations
 
-from . import branches, diff, directories, journal, nodes
-from .directories import Directory
-from .errors import InvalidArgument, MergeConflict
-from .nodes import DIRECTORY, Node, View
-from .paths import SYSTEM_NAME, join
-from .transaction import Session
-from .types import Conflict, ConflictKind, MergeResult, Strategy
+from collections.abc import Sequence
 
-_ANCESTRY = "SELECT parent, base_root, base_seq FROM branch WHERE name = ?"
-_SET_BASE = "UPDATE branch SET base_root = ?, base_seq = ? WHERE name = ? AND parent = ?"
+from . import acl, branches, diff, journal, lineage, links, nodes
+from .errors import Corrupt, InvalidArgument, MergeConflict
+from .lineage import BOTH, FILES, SYSTEM
+from .nodes import Node, View
+from .transaction import RefState, Session
+from .treemerge import TreeMerge
+from .types import MergeResult, Strategy
+
 STRATEGIES = ("fail", "ours", "theirs")
-
-
-class Merge:
-    """One merge in a write transaction; changes the target as it walks."""
-
-    def __init__(self, view: View, strategy: Strategy) -> None:
-        """Begin with no conflicts."""
-        self.view = view
-        self.session = view.session
-        self.strategy = strategy
-        self.conflicts: list[Conflict] = []
-        self._waiting: list[tuple[Directory, Node | None, Node]] = []
-
-    def run(self, ours: Directory, base: Node, theirs: Node) -> None:
-        """Bring in what the other side changed at and below a directory."""
-        self._waiting.append((ours, base, theirs))
-        while self._waiting:
-            self._directory(*self._waiting.pop())
-
-    def _directory(self, ours: Directory, base: Node | None, theirs: Node) -> None:
-        """Bring into one directory what the other side changed since the base."""
-        mine = nodes.get(self.session, ours.id)
-        if (base is not None and base.id == theirs.id) or mine.id == theirs.id:
-            return
-        self._attributes(ours, mine, base, theirs)
-        for name, (old, new) in self._their_changes(base, theirs).items():
-            if ours.path == "/" and name == SYSTEM_NAME and not self.view.system:
-                continue
-            self._name(ours, name, old, new)
-
-    def _their_changes(
-        self, base: Node | None, theirs: Node
-    ) -> dict[str, tuple[int | None, int | None]]:
-        if base is not None:
-            return diff.differing(self.session, base, theirs)
-        wanted = set(directories.buckets(self.session, theirs).values())
-        found = directories.entries(self.session, wanted)
-        return {name: (None, node) for name, node in found.items()}
-
-    def _attributes(self, ours: Directory, mine: Node, base: Node | None, theirs: Node) -> None:
-        """Take mode and attributes of a directory that only the other side changed."""
-        if base is None:
-            return
-        then, new = (base.mode, base.xattrs), (theirs.mode, theirs.xattrs)
-        if new != then and (mine.mode, mine.xattrs) == then:
-            directories.own(self.view, ours)
-            nodes.set_directory(self.view, ours.id, theirs.mode, mine.mtime_ns, theirs.xattrs)
-
-    def _name(self, parent: Directory, name: str, base: int | None, theirs: int | None) -> None:
-        mine = directories.lookup(self.session, parent, name)
-        ours = mine.id if mine else None
-        if ours == theirs:
-            return
-        if ours == base:
-            self._take(parent, name, ours, theirs)
-            return
-        base_node, their_node = self._node(base), self._node(theirs)
-        path = join(parent.path, name)
-        if mine and their_node and mine.kind == their_node.kind == DIRECTORY:
-            if base_node is not None and base_node.kind != DIRECTORY:
-                base_node = None
-            ours_below = directories.resolve(self.view, path)
-            self._waiting.append((ours_below, base_node, their_node))
-        elif not self._same(mine, their_node) and not self._same(base_node, their_node):
-            if self._same(base_node, mine):
-                self._take(parent, name, ours, theirs)
-            else:
-                self._conflict(parent, name, base, mine, their_node)
-
-    def _same(self, one: Node | None, other: Node | None) -> bool:
-        if one is None or other is None:
-            return one is other
-        if one.kind == other.kind == DIRECTORY:
-            return not diff.changes(self.session, one, other, "/", True)
-        return diff.same_content(self.session, one, other)
-
-    def _conflict(
-        self, parent: Directory, name: str, base: int | None, mine: Node | None, their: Node | None
-    ) -> None:
-        kind: ConflictKind = "content"
-        if mine is None or their is None:
-            kind = "delete/modify"
-        elif mine.kind != their.kind:
-            kind = "type"
-        ours, theirs = mine.id if mine else None, their.id if their else None
-        self.conflicts.append(Conflict(join(parent.path, name), kind, base, ours, theirs))
-        if self.strategy == "theirs":
-            self._take(parent, name, ours, theirs)
-
-    def _take(self, parent: Directory, name: str, ours: int | None, theirs: int | None) -> None:
-        directories.forget_below(self.view, join(parent.path, name))
-        if theirs is not None:
-            directories.set_entry(self.view, parent, name, theirs, ours is None)
-        else:
-            directories.drop_entry(self.view, parent, name)
-
-    def _node(self, node_id: int | None) -> Node | None:
-        return None if node_id is None else nodes.get(self.session, node_id)
+# How deep bases are merged where branches were merged crosswise, each time after the last.
+_MAX_CROSSED = 8
 
 
 def merge(view: View, name: str, strategy: Strategy, dry_run: bool = False) -> MergeResult:
-    """Merge a branch into the view's branch; the caller undoes a dry run.
+    """Merge a branch or snapshot into the view's branch; the caller undoes a dry run.
 
     Raises:
         MergeConflict: both sides changed the same thing and the strategy is "fail".
@@ -124,53 +28,65 @@ def merge(view: View, name: str, strategy: Strategy, dry_run: bool = False) -> M
         raise InvalidArgument(strategy, "a strategy is 'fail', 'ours' or 'theirs'")
     if name == state.name:
         raise InvalidArgument(name, "a branch cannot be merged into itself")
-    source = session.branch(name)
-    before = nodes.get(session, state.root)
-    base = common_ancestor(session, state.name, name)
+    source = session.ref(name)
     # What is taken from the source, and what was there before, must not change any more.
-    branches.bump(session, name)
-    branches.bump(session, state.name)
-    work = Merge(view, strategy)
-    theirs = nodes.get(session, source.root)
-    work.run(directories.root(view), nodes.get(session, base), theirs)
-    conflicts = tuple(sorted(work.conflicts, key=lambda each: each.path))
+    for each in (source, state):
+        if each.generation:
+            branches.bump(session, each.name)
+    ours, theirs = lineage.mark(session, state.name), lineage.mark(session, name)
+    before, their_root = nodes.get(session, state.root), nodes.get(session, source.root)
+    work = TreeMerge(view, strategy)
+    brought = 0
+    for area in (FILES, SYSTEM) if view.system else (FILES,):
+        shared = lineage.common(session, [ours], theirs, area)
+        if shared != [theirs]:
+            work.bring(_base(view, shared, area), their_root, area)
+            brought |= area
+    _settle_links(view, before, their_root)
+    found = links.named(session, (before, their_root), work.conflicts)
+    conflicts = tuple(sorted(found, key=lambda each: (each.path, each.kind)))
     if conflicts and strategy == "fail" and not dry_run:
         raise MergeConflict(name, conflicts)
-    after = nodes.get(session, state.root)
-    changed = diff.changes(session, before, after, "/", view.system)
-    _record(view, name, source.root, before.id, len(changed), len(conflicts))
+    if brought:
+        point = lineage.add(session, None, {ours: BOTH, theirs: brought})
+        lineage.continue_from(session, state.name, point)
+    now = nodes.get(session, state.root)
+    changed = diff.changes(session, before, now, "/", view.system)
+    acl.require_changes(view, changed)
+    detail = {"changes": len(changed), "conflicts": len(conflicts)}
+    journal.append(view, "merge", "/", name, before.id, now.id, detail)
     return MergeResult(tuple(changed), conflicts, not dry_run)
 
 
-def _record(
-    view: View, name: str, source_root: int, before: int, changes: int, conflicts: int
-) -> None:
-    detail = {"changes": changes, "conflicts": conflicts}
-    seq = journal.append(view, "merge", "/", name, before, view.state.root, detail)
-    for branch, parent in ((name, view.state.name), (view.state.name, name)):
-        view.session.execute(_SET_BASE, (source_root, seq, branch, parent))
+def _settle_links(view: View, before: Node, theirs: Node) -> None:
+    now = nodes.get(view.session, view.state.root)
+    if any(links.has_any(view.session, each) for each in (theirs, now)):
+        links.reconcile(view, before, theirs, list(diff.new_links(view.session, before, now)))
 
 
-def common_ancestor(session: Session, one: str, other: str) -> int:
-    """Return the root that two branches last had in common.
+def _base(view: View, points: Sequence[int], area: int, crossed: int = 0) -> Node | None:
+    """Return the root of what both sides have in common, or None where that is nothing.
 
-    Raises:
-        InvalidArgument: they have none.
+    Where they were merged crosswise there are several common states; these are merged with each
+    other. What is in conflict between them becomes what neither side has, so that it is in conflict
+    again unless both sides agree on it.
     """
-    ours, theirs = _ancestry(session, one), _ancestry(session, other)
-    for name, their_base in theirs.items():
-        if name in ours:
-            candidates = [each for each in (ours[name], their_base) if each is not None]
-            return min(candidates, key=lambda each: each[0])[1]
-    raise InvalidArgument(other, f"it has no common ancestor with {one!r}")
+    if not points:
+        return None
+    session = view.session
+    found = _state(session, points[0])
+    for index, other in enumerate(points[1 : None if crossed < _MAX_CROSSED else 1], 1):
+        shared = lineage.common(session, points[:index], other, area)
+        below = _base(view, shared, area, crossed + 1)
+        scratch = RefState("", found.id, session.new_generation())
+        crosswise = View(session, scratch, True, view.principal)
+        TreeMerge(crosswise, "neither").bring(below, _state(session, other), area)
+        found = nodes.get(session, scratch.root)
+    return found
 
 
-def _ancestry(session: Session, name: str) -> dict[str, tuple[int, int] | None]:
-    """Return each ancestor of a branch with the journal number and the root it left it at."""
-    found: dict[str, tuple[int, int] | None] = {name: None}
-    while True:
-        row = session.execute(_ANCESTRY, (name,)).fetchone()
-        if row is None or row[0] is None or row[0] in found:
-            return found
-        name = row[0]
-        found[name] = (row[2], row[1])
+def _state(session: Session, point: int) -> Node:
+    root = lineage.root(session, point)
+    if root is None:
+        raise Corrupt(f"point {point}", "a merge needs its state")
+    return nodes.get(session, root)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from blake3 import blake3
 
 from .errors import Corrupt
 from .transaction import RefState, Session
 from .types import Kind, Stat
 
-FILE, DIRECTORY, SYMLINK = 1, 2, 3
-KINDS: dict[int, Kind] = {FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
+FILE, DIRECTORY, SYMLINK, LINK = 1, 2, 3, 4
+KINDS: dict[int, Kind] = {
+    FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink", LINK: "file",
+}  # fmt: skip
 FILE_MODE, DIRECTORY_MODE, SYMLINK_MODE = 0o644, 0o755, 0o777
 
 _FIELDS = "id, kind, generation, mode, size, mtime_ns, ctime_ns, depth, entries, layout, xattrs"
 COLUMNS = ", ".join(f"n.{each.strip()}" for each in _FIELDS.split(","))
 _GET = f"SELECT {COLUMNS} FROM node n WHERE n.id = ?"
-_DATA = "SELECT data FROM node WHERE id = ?"
-_INSERT = f"INSERT INTO node({_FIELDS}, data) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+_DATA = "SELECT data, digest FROM node WHERE id = ?"
+_INSERT = f"INSERT INTO node({_FIELDS}, digest, data) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _COPY_FILE = (
-    f"INSERT INTO node({_FIELDS}, data) SELECT ?, kind, ?, ?, size, ?, ?, depth, entries, layout,"
-    " ?, data FROM node WHERE id = ?"
+    f"INSERT INTO node({_FIELDS}, digest, data) SELECT ?, kind, ?, ?, size, ?, ?, depth, entries,"
+    " layout, ?, digest, data FROM node WHERE id = ?"
 )
+_WITH_DATA = "SELECT id, digest, data FROM node WHERE id > ? AND kind <> 2 ORDER BY id LIMIT 1000"
+_EXISTS = "SELECT 1 FROM node WHERE id = ?"
+_DIGEST_BYTES = 16
 _SET_DIRECTORY = "UPDATE node SET mode = ?, mtime_ns = ?, ctime_ns = ?, xattrs = ? WHERE id = ?"
 
 
@@ -44,7 +53,7 @@ class Node(NamedTuple):
 class View:
     """What one call works on: a session, a branch or snapshot, and what the handle may see."""
 
-    __slots__ = ("principal", "session", "state", "system")
+    __slots__ = ("limits", "principal", "session", "state", "system")
 
     def __init__(self, session: Session, state: RefState, system: bool, principal: str) -> None:
         """Bind the parts together for one call."""
@@ -52,6 +61,8 @@ class View:
         self.state = state
         self.system = system
         self.principal = principal
+        rules = None if system else state.rules
+        self.limits = None if rules is None else rules.of(principal)
 
 
 def get(session: Session, node_id: int) -> Node:
@@ -66,17 +77,43 @@ def get(session: Session, node_id: int) -> Node:
     return Node(*row)
 
 
+def exists(session: Session, node_id: int) -> bool:
+    """Say whether a node is still there; gc takes those that nothing leads to."""
+    return session.execute(_EXISTS, (node_id,)).fetchone() is not None
+
+
 def data(session: Session, node_id: int) -> bytes:
-    """Return the data column of a node: bytes, chunk list or link target."""
+    """Return the data column of a node: bytes, chunk list or link target.
+
+    Raises:
+        Corrupt: the node is missing, or its bytes changed.
+    """
     row = session.execute(_DATA, (node_id,)).fetchone()
     if row is None:
         raise Corrupt(f"node {node_id}", "a directory refers to it")
-    return row[0] or b""
+    stored, digest = row
+    if session.verify and _digest(stored or b"") != digest:
+        raise Corrupt(f"node {node_id}", "its bytes do not match their digest")
+    return stored or b""
 
 
-def to_stat(node: Node) -> Stat:
-    """Return the public record of a node."""
-    return Stat(node[0], KINDS[node[1]], node[3], node[4], node[5], node[6])
+def _digest(content: bytes) -> bytes:
+    return blake3(content).digest(_DIGEST_BYTES)
+
+
+def verify_all(session: Session) -> Iterator[tuple[str, int, str]]:
+    """Hash the data of every node; yield the kind of row ("node"), its id and what is wrong."""
+    last = -1
+    while page := session.execute(_WITH_DATA, (last,)).fetchall():
+        for node_id, digest, stored in page:
+            last = node_id
+            if _digest(stored or b"") != digest:
+                yield "node", node_id, f"the bytes of node {node_id} do not match their digest"
+
+
+def to_stat(node: Node, links: int = 1) -> Stat:
+    """Return the public record of a node; a hard-linked file has more than one name."""
+    return Stat(node[0], KINDS[node[1]], node[3], node[4], node[5], node[6], links)
 
 
 def make_file(
@@ -89,15 +126,21 @@ def make_file(
     mtime_ns: int | None = None,
 ) -> int:
     """Write a file version and return its id."""
+    return new_file(view, mode, size, layout, content, xattrs, mtime_ns).id
+
+
+def new_file(
+    view: View, mode: int, size: int, layout: int, content: bytes, xattrs: str | None,
+    mtime_ns: int | None,
+) -> Node:  # fmt: skip
+    """Write a file version and return it."""
     session = view.session
-    node_id = session.new_id("next_node")
+    node_id, generation = session.new_id("next_node"), view.state.generation
     now = time.time_ns()
-    session.execute(
-        _INSERT,
-        (node_id, FILE, view.state.generation, mode, size, now if mtime_ns is None else mtime_ns,
-         now, 0, 0, layout, xattrs, content),
-    )  # fmt: skip
-    return node_id
+    changed = now if mtime_ns is None else mtime_ns
+    node = Node(node_id, FILE, generation, mode, size, changed, now, 0, 0, layout, xattrs)
+    session.execute(_INSERT, (*node, _digest(content), content))
+    return node
 
 
 def make_directory(view: View, mode: int, mtime_ns: int | None = None) -> int:
@@ -110,6 +153,11 @@ def make_symlink(view: View, target: bytes, mtime_ns: int | None = None) -> int:
     return _make_plain(view, SYMLINK, SYMLINK_MODE, len(target), target, mtime_ns)
 
 
+def make_link(view: View, target: bytes) -> int:
+    """Write what one name of a hard-linked file leads to and return its id (see links)."""
+    return _make_plain(view, LINK, 0, 0, target, None)
+
+
 def _make_plain(
     view: View, kind: int, mode: int, size: int, content: bytes | None, mtime_ns: int | None
 ) -> int:
@@ -119,7 +167,7 @@ def _make_plain(
     session.execute(
         _INSERT,
         (node_id, kind, view.state.generation, mode, size, now if mtime_ns is None else mtime_ns,
-         now, 0, 0, 0, None, content),
+         now, 0, 0, 0, None, None if content is None else _digest(content), content),
     )  # fmt: skip
     return node_id
 
@@ -133,6 +181,11 @@ def remake(view: View, node: Node, mode: int, mtime_ns: int, xattrs: str | None)
         (node_id, view.state.generation, mode, mtime_ns, time.time_ns(), xattrs, node.id),
     )
     return node_id
+
+
+def dump_xattrs(values: dict[str, str]) -> str | None:
+    """Return extended attributes, hexadecimal values by name, as they are stored."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else None
 
 
 def set_directory(view: View, node_id: int, mode: int, mtime_ns: int, xattrs: str | None) -> None:

@@ -11,14 +11,32 @@ NAME_BYTES = 255
 PATH_BYTES = 4096
 SYSTEM_NAME = ".fmos"
 SYSTEM_PATH = "/.fmos"
+# A name with a slash in the root, which no normal path leads to; see links.
+LINKS_NAME = "/links"
+LINKS_PATH = "//links"
 _SYSTEM_PREFIX = SYSTEM_PATH + "/"
 SYSTEM_REASON = "/.fmos belongs to the memory, context and checkpoint servers"
 
 PathLike = str | os.PathLike[str]
 
 
+def _is_plain(path: str) -> bool:
+    """Say whether a path is short, ASCII and in normal form, as most are."""
+    return (
+        path.isascii()
+        and 1 < len(path) <= NAME_BYTES
+        and path[0] == "/"
+        and path[-1] != "/"
+        and "//" not in path
+        and "/." not in path
+        and "\0" not in path
+    )
+
+
 @lru_cache(maxsize=8192)
 def _normal(path: str) -> str:
+    if _is_plain(path):
+        return path
     if "\0" in path:
         raise InvalidName(path, "a path cannot hold a NUL byte")
     if not path.startswith("/"):
@@ -81,6 +99,8 @@ def is_inside(path: str, directory: str) -> bool:
 
 def to_stored(text: str) -> str | bytes:
     """Return a name as the format stores it: text, or the bytes of what is not UTF-8."""
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

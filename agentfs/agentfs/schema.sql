@@ -19,8 +19,12 @@ CREATE TABLE node (
     entries    INTEGER NOT NULL DEFAULT 0,   -- directory: number of names
     layout     INTEGER NOT NULL DEFAULT 0,   -- file: 0 inline, n a chunk list of n levels
     xattrs     TEXT,                         -- JSON object: name to hexadecimal value
-    data       BLOB                          -- bytes, chunk list or link target
+    digest     BLOB,                         -- file, link: BLAKE3 of data, its first 16 bytes
+    data       BLOB                          -- bytes, chunk list with tail, or link target
 ) STRICT;
+
+-- Lets gc find the file versions that were made while it looked.
+CREATE INDEX node_chunked ON node(layout) WHERE layout > 0;
 
 -- Names in a bucket; a directory of depth 0 has one bucket with the directory's own id.
 CREATE TABLE entry (
@@ -54,8 +58,7 @@ CREATE TABLE branch (
     root       INTEGER NOT NULL,
     generation INTEGER NOT NULL UNIQUE,
     parent     TEXT,                         -- the branch it was forked from
-    base_root  INTEGER,                      -- the common ancestor with its parent
-    base_seq   INTEGER,                      -- the journal row that made the base
+    point      INTEGER,                      -- where its lineage was last marked
     created_ns INTEGER NOT NULL,
     principal  TEXT NOT NULL
 ) STRICT;
@@ -66,7 +69,69 @@ CREATE TABLE snapshot (
     root       INTEGER NOT NULL,
     seq        INTEGER NOT NULL,
     message    TEXT NOT NULL,
-    created_ns INTEGER NOT NULL
+    created_ns INTEGER NOT NULL,
+    point      INTEGER                       -- where its lineage was marked
+) STRICT;
+
+-- States that branches and snapshots may have in common.
+CREATE TABLE point (
+    id   INTEGER PRIMARY KEY,                -- above those of the points it came from
+    root INTEGER                             -- NULL when no merge can need it any more
+) STRICT;
+
+-- What a point came from: one earlier point, or both sides of a merge.
+CREATE TABLE point_parent (
+    point  INTEGER NOT NULL,
+    parent INTEGER NOT NULL,
+    area   INTEGER NOT NULL,                 -- what came along: 1 files, 2 system area, 3 both
+    PRIMARY KEY (point, parent)
+) STRICT, WITHOUT ROWID;
+
+-- What a principal may do at a path and below it; of the volume, so that no fork escapes.
+CREATE TABLE access_rule (
+    prefix    TEXT NOT NULL,                 -- a normal path
+    principal TEXT NOT NULL,                 -- '*' is everybody
+    access    TEXT NOT NULL,                 -- none, read or write
+    PRIMARY KEY (prefix, principal)
+) STRICT, WITHOUT ROWID;
+
+-- Branches with limits, and what they use.
+CREATE TABLE quota (
+    branch     TEXT PRIMARY KEY,
+    max_bytes  INTEGER,                      -- NULL is no limit
+    max_files  INTEGER,
+    used_bytes INTEGER NOT NULL,             -- bytes of all files below the root
+    used_files INTEGER NOT NULL              -- names below the root
+) STRICT;
+
+-- The history of tool calls; rows are added and finished once.
+CREATE TABLE toolcall (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT NOT NULL,
+    status     TEXT NOT NULL,                -- running, ok or error
+    arguments  TEXT NOT NULL,                -- JSON
+    result     TEXT,                         -- JSON
+    error      TEXT,
+    started_ns INTEGER NOT NULL,
+    ended_ns   INTEGER,
+    branch     TEXT NOT NULL,
+    principal  TEXT NOT NULL
+) STRICT;
+
+-- Where the journal begins after gc let go of older rows: at most one row.
+CREATE TABLE checkpoint (
+    seq       INTEGER PRIMARY KEY,           -- the last row that was let go
+    time_ns   INTEGER NOT NULL,              -- when that row was written
+    hash      BLOB NOT NULL,                 -- its hash
+    rows      INTEGER NOT NULL,              -- how many rows were let go in all
+    signature BLOB                           -- over the hash, when gc was given a signer
+) STRICT;
+
+-- Trees of past states that `at` made; gc lets go of them.
+CREATE TABLE past (
+    name    TEXT PRIMARY KEY,                -- branch, unit separator, '@', journal row
+    root    INTEGER NOT NULL,
+    made_ns INTEGER NOT NULL
 ) STRICT;
 
 -- The append-only, hash-chained record of what changed.

@@ -36,30 +36,41 @@ def walk(fs: AgentFS, path: str) -> Iterator[tuple[str, list[str], list[str]]]:
 def glob(fs: AgentFS, pattern: str) -> Iterator[str]:
     """Yield the paths that match a pattern with `*`, `?`, `[...]` and `**`, sorted per level."""
     parts = [each for each in pattern.split("/") if each]
-    yield from dict.fromkeys(_glob(fs, "/", parts))
+    yield from dict.fromkeys(_glob(fs, parts))
 
 
-def _glob(fs: AgentFS, path: str, parts: list[str]) -> Iterator[str]:
-    if not parts:
-        yield path
-        return
+def _glob(fs: AgentFS, parts: list[str]) -> Iterator[str]:
+    """Search depth first; the stack is our own, because a tree may be deeper than Python's."""
+    waiting: list[Iterator[tuple[str, list[str]]]] = [iter([("/", parts)])]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+        elif found[1]:
+            waiting.append(_matches(fs, *found))
+        else:
+            yield found[0]
+
+
+def _matches(fs: AgentFS, path: str, parts: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield what the first part of a pattern leads to, each with the parts that are left."""
     part, rest = parts[0], parts[1:]
     if part == "**":
-        yield from _glob(fs, path, rest)
+        yield path, rest
         for entry in _entries(fs, path):
             if entry.stat.is_dir:
-                yield from _glob(fs, entry.path, parts)
+                yield entry.path, parts
             elif not rest:
-                yield entry.path
+                yield entry.path, []
     elif not _MAGIC.search(part):
         here = normalise(join(path, part))
         if _exists(fs, here):
-            yield from _glob(fs, here, rest)
+            yield here, rest
     else:
         matches = re.compile(translate(part)).match
         for entry in _entries(fs, path):
             if matches(entry.name) and (not rest or not entry.stat.is_file):
-                yield from _glob(fs, entry.path, rest)
+                yield entry.path, rest
 
 
 def _exists(fs: AgentFS, path: str) -> bool:

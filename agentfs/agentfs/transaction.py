@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from functools import lru_cache
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from .connection import Execute, connect, translate
+from . import acl, encryption
+from .connection import Execute, connect, retold, translate
 from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed
 from .types import Durability
 
@@ -23,18 +25,33 @@ if TYPE_CHECKING:
     from .directories import Directory
 
 _LEASE = 1000
+_CACHED_HASHES = 10_000
+# SQLite looks whether somebody else committed when a statement begins to read.
+_ANY_READ = "SELECT 1 FROM branch LIMIT 1"
 _CACHED_DIRECTORIES = 20_000
-_BRANCH = "SELECT root, generation FROM branch WHERE name = ?"
-_SNAPSHOT = "SELECT root FROM snapshot WHERE name = ?"
+_BRANCH = (
+    "SELECT root, generation, EXISTS (SELECT 1 FROM access_rule),"
+    " EXISTS (SELECT 1 FROM quota WHERE branch = name) FROM branch WHERE name = ?"
+)
+_SNAPSHOT = "SELECT root, 0, EXISTS (SELECT 1 FROM access_rule), 0 FROM snapshot WHERE name = ?"
+_PAST = "SELECT root, 0, EXISTS (SELECT 1 FROM access_rule), 0 FROM past WHERE name = ?"
+# Stands between a branch and a journal row in the name of a past state; no branch can have it.
+PAST_MARK = "\x1f"
 _TAKE = "UPDATE meta SET value = value + ? WHERE key = ? RETURNING value"
 # What other processes' sessions must not inherit through os.fork: closing them would touch locks.
 _INHERITED: list[Session] = []
 
 
+def _why_missing(name: str) -> tuple[str, str]:
+    if PAST_MARK not in name:
+        return name, ""
+    return name.replace(PAST_MARK, ""), "gc let this past state go; ask for it again with `at`"
+
+
 class RefState:
     """A branch or snapshot as this session knows it; `generation` 0 means nothing is owned."""
 
-    __slots__ = ("directories", "generation", "name", "root")
+    __slots__ = ("directories", "generation", "name", "replaced", "root", "rules")
 
     def __init__(self, name: str, root: int, generation: int) -> None:
         """Begin with no resolved directories."""
@@ -42,6 +59,9 @@ class RefState:
         self.root = root
         self.generation = generation
         self.directories: dict[str, Directory] = {}
+        self.rules: acl.Rules | None = None
+        # Nodes that names led to before and after, while the branch has a quota; see quota.
+        self.replaced: list[tuple[int | None, int | None]] | None = None
 
 
 class Session:
@@ -59,10 +79,11 @@ class Session:
         self._leases: dict[str, list[int]] = {}
         self._fresh_lease = False
         self._data_version = -1
+        self.name_hash = lru_cache(maxsize=_CACHED_HASHES)(self._name_hash)
 
     def refresh(self) -> None:
         """Forget what another connection may have changed; call first in a transaction."""
-        version = self.execute("PRAGMA data_version").get
+        version = self.connection.data_version()
         if version != self._data_version:
             self._data_version = version
             self.forget()
@@ -84,8 +105,20 @@ class Session:
             self._fresh_lease = False
 
     def committed(self) -> None:
-        """Keep the leases: their counters are stored now."""
+        """Keep the leases: their counters are stored now; own commits change no cache."""
         self._fresh_lease = False
+        self._data_version = self.connection.data_version()
+
+    def remembered(self, name: str) -> RefState | None:
+        """Return what is known about a branch or snapshot, outside of transactions.
+
+        Whoever uses it without a transaction asks `unchanged` after the last statement.
+        """
+        return None if self.depth else self._refs.get(name)
+
+    def unchanged(self) -> bool:
+        """Say whether the last statement saw the state that everything remembered comes from."""
+        return self.connection.data_version() == self._data_version
 
     def ref(self, name: str) -> RefState:
         """Return a branch, or else a snapshot, as it is now.
@@ -109,12 +142,15 @@ class Session:
 
     def _load_ref(self, name: str) -> RefState:
         row = self.execute(_BRANCH, (name,)).fetchone()
-        if row is not None:
-            return RefState(name, row[0], row[1])
-        row = self.execute(_SNAPSHOT, (name,)).fetchone()
         if row is None:
-            raise BranchNotFound(name)
-        return RefState(name, row[0], 0)
+            row = self.execute(_PAST if PAST_MARK in name else _SNAPSHOT, (name,)).fetchone()
+        if row is None:
+            raise BranchNotFound(*_why_missing(name))
+        root, generation, has_rules, has_quota = row
+        state = RefState(name, root, generation)
+        state.rules = acl.load(self.execute) if has_rules else None
+        state.replaced = [] if has_quota else None
+        return state
 
     def new_id(self, counter: str) -> int:
         """Return an id that no row ever had, from a block leased in a write transaction."""
@@ -137,8 +173,8 @@ class Session:
         """Return a generation that no branch ever had."""
         return self.take("next_generation", 1) - 1
 
-    def name_hash(self, name: str) -> int:
-        """Return the keyed hash that places a name in a directory."""
+    def _name_hash(self, name: str) -> int:
+        """Return the keyed hash that places a name in a directory; called through a cache."""
         raw = name.encode("utf-8", "surrogateescape")
         return int.from_bytes(
             blake2b(raw, digest_size=8, key=self.name_hash_key).digest(), "little"
@@ -149,14 +185,16 @@ class Volume:
     """One file, shared by its handles: a session per thread and one writer at a time."""
 
     def __init__(
-        self, path: str, durability: Durability, create: bool, busy_s: float, verify: bool
-    ) -> None:
+        self, path: str, durability: Durability, create: bool, busy_s: float, verify: bool,
+        key: encryption.Key | None = None,
+    ) -> None:  # fmt: skip
         """Open the file once, so that a wrong one is refused at once."""
         self.path = os.path.abspath(path)
         self.durability: Durability = durability
         self.busy_s = busy_s
         self.verify = verify
         self.closed = False
+        self._key = encryption.check_key(self.path, key)
         self._create = create
         self._reset()
         self.session()
@@ -168,6 +206,10 @@ class Volume:
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._guard = threading.Lock()
         self.lock = threading.RLock()
+        # Handles on past states, which gc keeps while they are open here.
+        self.views: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.committed = threading.Condition()
+        self.watchers = 0
 
     def session(self) -> Session:
         """Return this thread's session, reopened when the process was forked."""
@@ -182,7 +224,7 @@ class Volume:
     def _open_session(self) -> Session:
         if self.closed:
             raise VolumeClosed(self.path)
-        connection = connect(self.path, self.durability, self._create, self.busy_s)
+        connection = connect(self.path, self.durability, self._create, self.busy_s, self._key)
         row = connection.execute("SELECT value FROM meta WHERE key = 'name_hash_key'").fetchone()
         if row is None:
             connection.close()
@@ -196,6 +238,9 @@ class Volume:
     def close(self) -> None:
         """Close the connections of all threads; later calls on any handle fail."""
         self.closed = True
+        self._close_sessions()
+
+    def _close_sessions(self) -> None:
         with self._guard:
             sessions = list(self._sessions)
             self._sessions.clear()
@@ -205,6 +250,40 @@ class Volume:
             for session in sessions:
                 session.connection.close()
         self._local = threading.local()
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Say whether the file is encrypted."""
+        return self._key is not None
+
+    def change_key(self, key: encryption.Key | None) -> None:
+        """Encrypt the file anew, or write it as plain bytes; nobody else may have it open.
+
+        Raises:
+            VolumeBusy: another process, or a transaction, has the volume open.
+            EncryptionMissing, InvalidArgument.
+        """
+        new = encryption.check_key(self.path, key)
+        self.acquire()
+        try:
+            if self.session().depth:
+                raise VolumeBusy(self.path, "a transaction is open")
+            self._close_sessions()
+            connection = connect(self.path, "full", False, self.busy_s, self._key)
+            try:
+                encryption.change_key(connection, new)
+            except apsw.Error as error:
+                raise translate(error, self.path) from error
+            finally:
+                connection.close()
+            self._key = new
+        finally:
+            self.lock.release()
+
+    def wake(self) -> None:
+        """Tell those of this process who wait for a commit."""
+        with self.committed:
+            self.committed.notify_all()
 
     def acquire(self) -> None:
         """Wait for this process's other writers."""
@@ -264,10 +343,8 @@ class WriteScope:
                 self._roll_back(session)
         finally:
             self._volume.lock.release()
-        if isinstance(error, apsw.Error):
-            translated = translate(error, self._volume.path)
-            if translated is not error:
-                raise translated from error
+        if error is not None and (told := retold(error, self._volume.path)) is not None:
+            raise told from error
 
     def _commit(self, session: Session) -> None:
         try:
@@ -276,6 +353,8 @@ class WriteScope:
             else:
                 session.execute("COMMIT")
                 session.committed()
+                if self._volume.watchers:
+                    self._volume.wake()
         except BaseException as error:
             self._roll_back(session)
             if isinstance(error, apsw.Error):
@@ -312,6 +391,7 @@ class ReadScope:
         if not self._nested:
             session.execute("BEGIN")
             try:
+                session.execute(_ANY_READ).get  # noqa: B018 - the property runs it
                 session.refresh()
             except BaseException as error:
                 session.execute("ROLLBACK")
@@ -328,8 +408,11 @@ class ReadScope:
     ) -> None:
         """Let the view go."""
         if not self._nested and self._session.connection.in_transaction:
-            self._session.execute("COMMIT")
-        if isinstance(error, apsw.Error):
-            translated = translate(error, self._volume.path)
-            if translated is not error:
-                raise translated from error
+            try:
+                self._session.execute("COMMIT")
+            except apsw.Error as failed:  # a damaged page can be met as late as here
+                error = error or failed
+                if self._session.connection.in_transaction:
+                    self._session.execute("ROLLBACK")
+        if error is not None and (told := retold(error, self._volume.path)) is not None:
+            raise told from error

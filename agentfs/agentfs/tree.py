@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
-from . import branches, directories, journal, nodes
+from . import acl, branches, directories, journal, links, nodes
 from .directories import Place
 from .errors import (
     AlreadyExists,
@@ -72,7 +73,7 @@ def rmdir(view: View, path: str) -> None:
 
 def _named(view: View, path: str) -> tuple[Place, Node]:
     """Return a place that exists and is not the root, without following a final link."""
-    place = directories.locate(view, path, follow=False)
+    place = directories.locate(view, path, follow=False, through=False)
     if place.node is None:
         raise NotFound(path)
     if not place.name:
@@ -81,29 +82,52 @@ def _named(view: View, path: str) -> tuple[Place, Node]:
 
 
 def _drop(view: View, place: Place, node: Node, operation: str) -> None:
+    acl.require_tree(view, place.path, "write")
+    kept = _keep_links(view, (place.path, node))
+    if kept is not None:
+        links.dropped(view, place.path)
     if node.kind == DIRECTORY:
         directories.forget_below(view, place.path)
     directories.drop_entry(view, place.directory, place.name)
-    journal.append(view, operation, place.path, before=node.id)
+    journal.append(view, operation, place.path, before=node.id, detail=kept)
+
+
+def _keep_links(view: View, *places: tuple[str, Node | None]) -> dict[str, Any] | None:
+    """Keep the link area for time travel when one of some paths has a hard link."""
+    if not any(links.any_at(view, path, node) for path, node in places):
+        return None
+    branches.bump(view.session, view.state.name)
+    return links.state(view)
+
+
+def link(view: View, source: str, target: str) -> None:
+    """Give a file one more name: a hard link."""
+    branches.bump(view.session, view.state.name)
+    links.link(view, source, target)
 
 
 def rename(view: View, source: str, target: str) -> None:
     """Move a name atomically, replacing a file, a link or an empty directory."""
     old, node = _named(view, source)
-    new = directories.locate(view, target, follow=False)
+    new = directories.locate(view, target, follow=False, through=False)
     if not new.name:
         raise PermissionDenied(target, "the root directory stays")
-    if old.path == new.path:
+    if old.path == new.path or links.same_file(view, node, new.node):
         return
     if is_inside(new.path, old.path):
         raise InvalidArgument(source, "a directory cannot move into itself")
     _check_replaceable(node, new.node, target)
     for place in (old, new):
+        acl.require_tree(view, place.path, "write")
         directories.forget_below(view, place.path)
+    kept = _keep_links(view, (old.path, node), (new.path, new.node))
+    if kept is not None:
+        links.release(view, new.node)
+        links.moved(view, old.path, new.path)
     directories.drop_entry(view, old.directory, old.name)
     directories.set_entry(view, new.directory, new.name, node.id, new.node is None)
     before = new.node.id if new.node else None
-    journal.append(view, "rename", old.path, new.path, before, node.id)
+    journal.append(view, "rename", old.path, new.path, before, node.id, kept)
 
 
 def _check_replaceable(node: Node, there: Node | None, target: str) -> None:
@@ -131,13 +155,18 @@ def copy(view: View, source: str, target: str) -> None:
     if node.kind == DIRECTORY and is_inside(new.path, old.path):
         raise InvalidArgument(source, "a directory cannot be copied into itself")
     _check_replaceable(node, new.node, target)
+    acl.require_tree(view, old.path, "read")
+    acl.require_tree(view, new.path, "write")
+    kept = _keep_links(view, (old.path, node))
     if node.kind == DIRECTORY:
         # From here on neither of the two places may change the node in place.
         branches.bump(view.session, view.state.name)
         directories.forget_below(view, new.path)
     directories.set_entry(view, new.directory, new.name, node.id, new.node is None)
+    if kept is not None:
+        links.adopt(view, view, old.path, new.path)
     before = new.node.id if new.node else None
-    journal.append(view, "copy", old.path, new.path, before, node.id)
+    journal.append(view, "copy", old.path, new.path, before, node.id, kept)
 
 
 def symlink(view: View, target: str, path: str) -> None:
@@ -187,15 +216,19 @@ def _set(
     xattrs: str | None,
 ) -> None:  # fmt: skip
     """Change attributes: of an owned directory in place, else as a new version."""
+    acl.require_write(view, place.path)
+    was: dict[str, Any] | None = None
     if node.kind == DIRECTORY:
         directory = directories.resolve(view, place.path)
         directories.own(view, directory)
         nodes.set_directory(view, directory.id, mode, mtime_ns, xattrs)
         made = directory.id
+        # In place nothing else keeps them, and time travel needs them.
+        was = {"was": {"mode": node.mode, "mtime_ns": node.mtime_ns, "xattrs": node.xattrs}}
     else:
         made = nodes.remake(view, node, mode, mtime_ns, xattrs)
         directories.set_entry(view, place.directory, place.name, made, False)
-    journal.append(view, operation, place.path, before=node.id, after=made)
+    journal.append(view, operation, place.path, before=node.id, after=made, detail=was)
 
 
 def xattrs(view: View, path: str) -> dict[str, bytes]:
@@ -236,5 +269,5 @@ def removexattr(view: View, path: str, name: str) -> None:
 def _set_xattrs(
     view: View, place: Place, node: Node, operation: str, values: dict[str, str]
 ) -> None:
-    text = json.dumps(values, sort_keys=True, separators=(",", ":")) if values else None
+    text = nodes.dump_xattrs(values)
     _set(view, place, node, operation, node.mode, node.mtime_ns, text)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType
 
 BranchName = NewType("BranchName", str)
+Progress = Callable[[str, int], None]
+"""Is told what is being done, and how many of them so far."""
 Durability = Literal["normal", "full"]
 Kind = Literal["file", "directory", "symlink"]
-ChangeKind = Literal["added", "removed", "modified"]
-ConflictKind = Literal["content", "delete/modify", "type"]
+ChangeKind = Literal["added", "removed", "modified", "mode", "type"]
+ConflictKind = Literal["content", "add/add", "delete/modify", "type", "mode", "xattrs"]
 Strategy = Literal["fail", "ours", "theirs"]
+MirrorKind = Literal["added", "modified", "removed"]
+Access = Literal["none", "read", "write"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What is known about one node; `node` is the id of the file's immutable version."""
+    """What is known about one node; `node` is the id of the file's immutable version.
+
+    `links` is how many names a file has.
+    """
 
     node: int
     kind: Kind
@@ -23,6 +31,7 @@ class Stat:
     size: int
     mtime_ns: int
     ctime_ns: int
+    links: int = 1
 
     @property
     def is_file(self) -> bool:
@@ -57,7 +66,6 @@ class Branch:
     root: int
     generation: int
     parent: str | None
-    base_root: int | None
     created_ns: int
     principal: str
 
@@ -105,6 +113,25 @@ class MergeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessRule:
+    """What a principal, or `*` for any, may do at a path and below it."""
+
+    prefix: str
+    principal: str
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The limits of a branch, None for none, and its use: bytes of files, and names."""
+
+    max_bytes: int | None
+    max_files: int | None
+    used_bytes: int
+    used_files: int
+
+
+@dataclass(frozen=True, slots=True)
 class JournalRow:
     """One row of the append-only record of what changed."""
 
@@ -132,11 +159,59 @@ class JournalCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The journal row after which the kept ones begin; `rows` counts those that were let go."""
+
+    seq: int
+    time_ns: int
+    hash: bytes
+    rows: int
+    signature: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class GcResult:
+    """What gc let go of, or would with `dry_run`.
+
+    `bytes_freed` counts stored bytes of nodes and chunks, `bytes_returned` what the file shrank by.
+    """
+
+    nodes: int
+    chunks: int
+    journal_rows: int
+    bytes_freed: int
+    bytes_returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a path takes: `logical_bytes` for each name, `stored_bytes` once for shared content."""
+
+    files: int
+    directories: int
+    symlinks: int
+    logical_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BranchStats:
+    """The stored bytes of one branch; deleting it frees the private ones, once history is gone."""
+
+    name: str
+    logical_bytes: int
+    stored_bytes: int
+    shared_bytes: int
+    private_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken invariant of SPEC.md."""
+    """One broken invariant of SPEC.md; `repair` says what was done about it and what is lost."""
 
     invariant: int
     message: str
+    repair: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +225,41 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Sizes and counts of a branch and of its volume."""
+    """Sizes and counts of a branch and of its volume.
+
+    `logical_bytes` counts each name's file (a hard-linked one once); `stored_bytes` what the branch
+    reaches, as it is on disk, once: `private_bytes` of it no other branch or snapshot reaches,
+    `shared_bytes` others do. From `nodes` on the figures are the volume's: `dedup_ratio` is the
+    logical bytes of all branches for each distinct byte, `compression_ratio` the bytes of chunks
+    for each stored one. `per_branch` is filled on request.
+    """
 
     files: int
     directories: int
     symlinks: int
     logical_bytes: int
+    stored_bytes: int
+    shared_bytes: int
+    private_bytes: int
+    nodes: int
     chunks: int
     chunk_bytes: int
     branches: int
     snapshots: int
     journal_rows: int
     file_bytes: int
+    free_bytes: int
+    dedup_ratio: float
+    compression_ratio: float
+    per_branch: tuple[BranchStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorChange:
+    """What an import or export changed on its target's side, or would with `dry_run`."""
+
+    path: str
+    kind: MirrorKind
 
 
 @dataclass(slots=True)

@@ -4,7 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
 
 import agentfs
 from agentfs.cli.main import app
@@ -13,42 +19,82 @@ _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "agentfs.md"
 
 
-def _shim(folder: Path) -> Path:
-    """An `agentfs` on PATH that runs the code under test, installed or not."""
+@contextmanager
+def _command(folder: Path) -> Iterator[Path]:
+    """A folder for PATH with an `agentfs` that runs the code under test, installed or not."""
     folder.mkdir()
-    shim = folder / "agentfs"
-    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m agentfs.cli "$@"\n', encoding="utf-8")
-    shim.chmod(0o755)
-    return folder
+    package_root = Path(str(agentfs.__file__)).parents[1]
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("command_server.py")), str(folder)],
+        env=os.environ | {"PYTHONPATH": str(package_root)},
+        stdout=subprocess.PIPE,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield folder
+        finally:
+            server.kill()
 
 
 def test_shell_blocks_of_the_page_run(tmp_path: Path) -> None:
     """Every fenced shell block of docs/agentfs.md runs, in order, without an error."""
-    blocks = re.findall(r"```sh\n(.*?)```", _PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    script = "\n".join(_blocks("sh"))
     work = tmp_path / "work-here"
     work.mkdir()
-    package_root = Path(str(agentfs.__file__)).parents[1]
-    environment = os.environ | {
-        "PATH": f"{_shim(tmp_path / 'bin')}:{os.environ['PATH']}",
-        "PYTHONPATH": str(package_root),
-    }
-    environment.pop("AGENTFS_FILE", None)
-    ran = subprocess.run(
-        ["bash", "-euxc", "\n".join(blocks)],
-        cwd=work,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with _command(tmp_path / "bin") as folder:
+        environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+        environment.pop("AGENTFS_FILE", None)
+        ran = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", script],
+            cwd=work,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert len(blocks) >= 8
+    assert "Traceback" not in ran.stderr
 
 
-def test_every_command_is_on_the_page() -> None:
-    """Each registered command is named in a code block of docs/agentfs.md."""
+def test_python_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fenced Python block of docs/agentfs.md runs, in order, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    blocks = _blocks("python")
+    assert len(blocks) >= 3
+    for block in blocks:
+        exec(compile(block, str(_PAGE), "exec"), {})
+
+
+def _blocks(language: str) -> list[str]:
     page = _PAGE.read_text(encoding="utf-8")
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    missing = [n for n in names if not re.search(rf"agentfs (-\S+ \S+ )*{n}\b", page)]
-    assert not missing
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def command_names() -> list[str]:
+    """The names of all commands, as `agentfs --help` lists them."""
+    return sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_is_on_the_page_and_in_a_test(name: str) -> None:
+    """Each command has its section and a block that calls it, and a test of its own calls it."""
+    page = _PAGE.read_text(encoding="utf-8")
+    headings = re.findall(r"^### (.*)$", page, flags=re.MULTILINE)
+    assert name in [each for heading in headings for each in heading.split(", ")]
+    options = r"(-\S+ (\"[^\"]*\"|[^\s-]\S*) |--system )*"
+    assert re.search(rf"agentfs {options}{name}\b", "\n".join(_blocks("sh")))
+    tests = [each.read_text(encoding="utf-8") for each in Path(__file__).parent.glob("test_cli_*")]
+    assert any(f'"{name}"' in each for each in tests)
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_help_of_every_command_has_an_example(name: str) -> None:
+    """`--help` exits 0 and shows how the command is called, and what --json prints."""
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    example = result.stdout.split("Example:  ")[1]
+    assert re.search(rf"\bagentfs\b.* {name}\b", example)
+    if "--json" in result.stdout:
+        assert "JSON" in result.stdout.split("Options")[0]

@@ -1,12 +1,15 @@
-"""Commands on named states: snapshot, snapshots, fork, branches."""
+"""Commands on named states: snapshot, snapshots, fork, branches, checkout, rm-branch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentfs.cli.render import JsonOption, emit_json, emit_lines, safe, utc
+from agentfs.cli.render import JsonOption, count, emit_json, emit_lines, safe, utc
+
+if TYPE_CHECKING:
+    from agentfs import AgentFS
 
 
 def snapshot(
@@ -75,6 +78,55 @@ def branches(context: typer.Context, as_json: JsonOption = False) -> None:
         emit_lines(f"{'*' if each.name == current else ' '} {each.name}" for each in found)
 
 
+def checkout(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The branch.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Let commands without -b work on this branch from now on. JSON: {branch, before}."""
+    with context.obj.open() as fs:
+        before = str(fs.default_branch())
+        fs.set_default_branch(name)
+    if as_json:
+        emit_json({"branch": name, "before": before})
+    else:
+        emit_lines([f"The default branch is {safe(name)} now; it was {safe(before)}."])
+
+
+def rm_branch(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="Branches to delete, all or none.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what only they hold, delete nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete branches; their journal rows stay. JSON: {deleted, dry_run}."""
+    with context.obj.open() as fs:
+        for name in names:
+            fs.on(name)
+        if dry_run:
+            _say_what_differs(fs, names, as_json)
+            return
+        with fs.transaction():
+            for name in names:
+                fs.delete_branch(name)
+    if as_json:
+        emit_json({"deleted": names, "dry_run": False})
+    else:
+        emit_lines(f"Deleted the branch {safe(name)}." for name in names)
+
+
+def _say_what_differs(fs: AgentFS, names: list[str], as_json: bool) -> None:
+    if as_json:
+        emit_json({"deleted": names, "dry_run": True})
+        return
+    for name in names:
+        number = sum(1 for _ in fs.diff(str(fs.branch), name))
+        which = f"{count(number, 'path')} that differ{'s' if number == 1 else ''} from {fs.branch}"
+        emit_lines([f"Would delete the branch {safe(name)}, with {which}."])
+
+
 def _snapshot_facts(found: Any) -> dict[str, Any]:
     return {
         "name": found.name,
@@ -90,3 +142,5 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example:  agentfs snapshots --json")(snapshots)
     app.command(epilog="Example:  agentfs fork try --from before-refactor")(fork)
     app.command(epilog="Example:  agentfs branches")(branches)
+    app.command(epilog="Example:  agentfs checkout try")(checkout)
+    app.command("rm-branch", epilog="Example:  agentfs rm-branch try --dry-run")(rm_branch)

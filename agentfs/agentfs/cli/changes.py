@@ -2,56 +2,101 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentfs.cli.render import JsonOption, emit_json, emit_lines, letter, safe, utc
+from agentfs.cli.failures import EXIT_ERROR
+from agentfs.cli.render import JsonOption, emit_lines, emit_rows, letter, safe, utc
+
+if TYPE_CHECKING:
+    from agentfs import AgentFS
+    from agentfs.types import Change, JournalRow
 
 
 def diff(
     context: typer.Context,
-    before: Annotated[str, typer.Argument(help="A branch or snapshot.")],
+    before: Annotated[str, typer.Argument(help="A branch, snapshot or moment (see --at).")],
     after: Annotated[
         str | None, typer.Argument(help="Another one; else the current branch.")
     ] = None,
+    path: Annotated[str, typer.Option("--path", help="Only what is at or below it.")] = "/",
+    patch: Annotated[bool, typer.Option("-p", "--patch", help="Lines, as a unified diff.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 1 when something differs.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print what changed from one state to another. JSON: [{path, kind}].
 
-    One line per path: A added, M modified, D deleted.
+    One line per path: A added, M modified, D deleted, P mode or attributes, T another type.
     """
     with context.obj.open() as fs:
-        changes = fs.diff(before, after or str(fs.branch))
-        if as_json:
-            emit_json([{"path": each.path, "kind": str(each.kind)} for each in changes])
+        changes = fs.diff(before, after or str(fs.branch), path)
+        if patch and not as_json:
+            number = _emit_patch(fs.at(before), fs.at(after or str(fs.branch)), changes)
+        elif as_json:
+            number = emit_rows({"path": each.path, "kind": each.kind} for each in changes)
         else:
-            emit_lines(f"{letter(str(each.kind))} {safe(each.path)}" for each in changes)
+            number = emit_lines(f"{letter(each.kind)} {safe(each.path)}" for each in changes)
+    if exit_code and number:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _emit_patch(before: AgentFS, after: AgentFS, changes: Iterable[Change]) -> int:
+    from agentfs.patch import unified  # noqa: PLC0415 - keeps --help fast
+
+    number = 0
+    for change in changes:
+        sys.stdout.buffer.writelines(unified(before, after, change))
+        number += 1
+    sys.stdout.buffer.flush()
+    return number
 
 
 def log(
     context: typer.Context,
     since: Annotated[int, typer.Option("--since", min=0, help="Rows after this number.")] = 0,
+    until: Annotated[
+        int | None, typer.Option("--until", min=0, help="Rows up to this number.")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="At most so many rows.")
     ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", min=1, help="Only the newest rows, so many.")
+    ] = None,
+    path: Annotated[str | None, typer.Option("--path", help="At or below it.")] = None,
+    operation: Annotated[str | None, typer.Option("--operation", help="As `write`.")] = None,
+    principal: Annotated[str | None, typer.Option("--principal", help="Who did it.")] = None,
+    here: Annotated[bool, typer.Option("--here", help="Only the current branch.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the journal, oldest first. JSON: [{seq, time_ns, operation, path, ...}]."""
+    """Print the journal, oldest first. JSON: [{seq, time_ns, principal, operation, path, ...}]."""
     with context.obj.open() as fs:
-        rows = fs.journal(since=since, limit=limit)
+        rows: Iterable[JournalRow] = fs.journal(
+            since=since, limit=limit, operation=operation, until=until, path=path,
+            branch=str(fs.branch) if here else None, principal=principal,
+        )  # fmt: skip
+        if last is not None:
+            rows = deque(rows, last)
         if as_json:
-            emit_json([_facts(row) for row in rows])
+            emit_rows(row_facts(row) for row in rows)
         else:
-            emit_lines(_line(row) for row in rows)
+            emit_lines(row_line(row) for row in rows)
 
 
-def _facts(row: Any) -> dict[str, Any]:
+def row_facts(row: JournalRow) -> dict[str, Any]:
+    """Return the JSON form of a journal row."""
     names = ("seq", "time_ns", "principal", "branch", "operation", "path", "path2", "detail")
     return {name: getattr(row, name) for name in names}
 
 
-def _line(row: Any) -> str:
+def row_line(row: JournalRow) -> str:
+    """Return a journal row on one line."""
     who = safe(row.principal) or "-"
     what = " -> ".join(safe(path) for path in (row.path, row.path2) if path)
     return f"{row.seq} {utc(row.time_ns)} {who} {row.branch} {row.operation} {what}".rstrip()
@@ -59,5 +104,5 @@ def _line(row: Any) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(epilog="Example:  agentfs diff main try")(diff)
-    app.command(epilog="Example:  agentfs log --since 100 --limit 20")(log)
+    app.command(epilog="Example:  agentfs diff main try --patch > try.patch")(diff)
+    app.command(epilog="Example:  agentfs log --path /src --last 20")(log)

@@ -1,14 +1,14 @@
 """Turns every failure into one sentence on stderr and a documented exit code.
 
-The only place of the command that translates errors; the library's error tree carries the codes.
+The only place of a command that translates errors; the libraries' error trees carry the codes.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -33,27 +33,30 @@ class Refusal(Exception):
 
 
 class CommandGroup(TyperGroup):
-    """The command group whose failures are sentences instead of tracebacks or boxes."""
+    """The command group whose failures are sentences instead of tracebacks or boxes.
+
+    Another program makes a class of its own with its name and `describe`.
+    """
+
+    program: ClassVar[str] = "agentfs"
+    interrupted: ClassVar[str] = (
+        "interrupted; the volume is whole, without the operation that was under way"
+        " (put and import keep the batches that were complete)"
+    )
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command line and leave with its exit code."""
+        run = super().main
         try:
-            code = _guarded(
-                lambda: super(CommandGroup, self).main(*args, standalone_mode=False, **extra)
-            )
+            code = self._guarded(lambda: run(*args, standalone_mode=False, **extra))
         except KeyboardInterrupt:
-            code = _say(
-                "interrupted; the volume is whole, without the operation that was under way"
-                " (put keeps the batches of 1000 files that were complete)",
-                EXIT_INTERRUPTED,
-            )
+            code = self._say(self.interrupted, EXIT_INTERRUPTED)
         if standalone_mode:
             sys.exit(code)
         return code
 
-
-def _guarded(run: Any) -> int:
-    with _pending_output():
+    def _guarded(self, run: Callable[[], Any]) -> int:
+        _print_names_as_they_are()
         try:
             result = run()
             if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this result
@@ -65,61 +68,65 @@ def _guarded(run: Any) -> int:
         except typer.Abort as error:
             raise KeyboardInterrupt from error
         except _UsageError as error:
-            return _say_usage(error)
+            return self._say_usage(error)
         except Exception as error:
-            if os.environ.get("AGENTFS_DEBUG"):
+            if os.environ.get(self._debug_variable()):
                 raise
-            return _say(*describe(error))
+            return self._say(*self.describe(error))
+
+    def _debug_variable(self) -> str:
+        return f"{self.program.upper()}_DEBUG"
+
+    def _say(self, sentence: str, code: int) -> int:
+        # What the error is about is not lost behind a pipe or disk that has gone as well.
+        with suppress(OSError):
+            sys.stdout.flush()
+        print(f"{self.program}: {sentence}", file=sys.stderr)
+        return code
+
+    def _say_usage(self, error: Any) -> int:
+        message: str = error.format_message()
+        if message.lower().startswith("usage:"):  # called without a command: it is the help
+            print(message, file=sys.stderr)
+            return EXIT_USAGE
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else self.program
+        return self._say(f"{message.rstrip('.')}; see `{command} --help`", EXIT_USAGE)
+
+    def describe(self, error: Exception) -> tuple[str, int]:
+        """Return one sentence and the exit code for an error of a library, the host or ours."""
+        from agentfs.errors import AgentFSError  # noqa: PLC0415 - not needed for --help
+
+        if isinstance(error, (AgentFSError, Refusal)):
+            return str(error), error.exit_code
+        if isinstance(error, OSError):
+            return _describe_host(error), EXIT_ERROR
+        return (
+            f"internal error ({type(error).__name__}: {error}); "
+            f"run again with {self._debug_variable()}=1 for the traceback and report it",
+            EXIT_ERROR,
+        )
 
 
-@contextmanager
-def _pending_output() -> Iterator[None]:
-    """Names in a volume are bytes: print those that are not UTF-8 as they are."""
+def _describe_host(error: OSError) -> str:
+    if error.filename is None:
+        return f"the system refused: {error.strerror or error}"
+    reason = (error.strerror or type(error).__name__).lower()
+    return f"cannot use host path {error.filename!r}: {reason}"
+
+
+def _print_names_as_they_are() -> None:
+    """Let names in a volume, which are bytes, out even where they are not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="surrogateescape")
-    yield
 
 
 def _quiet_pipe(error: BaseException) -> int:
-    """Ends without a word when the reader of our output has gone away."""
+    """End without a word when the reader of our output has gone away."""
     if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
         return error.code if isinstance(error.code, int) else EXIT_ERROR
     # The interpreter flushes stdout once more at exit and would complain about the same pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_BROKEN_PIPE
-
-
-def _say(sentence: str, code: int) -> int:
-    sys.stdout.flush()
-    print(f"agentfs: {sentence}", file=sys.stderr)
-    return code
-
-
-def _say_usage(error: Any) -> int:
-    message: str = error.format_message()
-    if message.lower().startswith("usage:"):  # called without a command: the message is the help
-        print(message, file=sys.stderr)
-        return EXIT_USAGE
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "agentfs"
-    return _say(f"{message.rstrip('.')}; see `{command} --help`", EXIT_USAGE)
-
-
-def describe(error: Exception) -> tuple[str, int]:
-    """One sentence and the exit code for an error of the library, the host or ourselves."""
-    from agentfs.errors import AgentFSError  # noqa: PLC0415 - not needed for --help
-
-    if isinstance(error, (AgentFSError, Refusal)):
-        return str(error), error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = (error.strerror or type(error).__name__).lower()
-        return f"cannot use host path {error.filename!r}: {reason}", EXIT_ERROR
-    if isinstance(error, OSError):
-        return f"the system refused: {error}", EXIT_ERROR
-    return (
-        f"internal error ({type(error).__name__}: {error}); "
-        "run again with AGENTFS_DEBUG=1 for the traceback and report it",
-        EXIT_ERROR,
-    )

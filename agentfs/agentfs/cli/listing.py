@@ -1,18 +1,19 @@
-"""Commands that look at the tree: ls, stat, cat."""
+"""Commands that look at one place of the tree: ls, stat, cat."""
 
 from __future__ import annotations
 
 import stat as stat_bits
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentfs.cli.render import JsonOption, emit_json, emit_lines, safe, utc
+from agentfs.cli.render import AtOption, JsonOption, emit_json, emit_lines, emit_rows, safe, utc
 
 if TYPE_CHECKING:
     from agentfs import AgentFS
+    from agentfs.types import DirEntry, Stat
 
 _TYPE_BITS = {
     "file": stat_bits.S_IFREG,
@@ -25,59 +26,69 @@ def ls(
     context: typer.Context,
     path: Annotated[str, typer.Argument(help="A directory or file.")] = "/",
     long: Annotated[bool, typer.Option("-l", help="Mode, size, time as well.")] = False,
+    at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List a directory. JSON: [{name, path, kind, mode, size, mtime_ns}]."""
-    with context.obj.open() as fs:
+    """List a directory. JSON: [{name, path, kind, mode, size, mtime_ns, target?}]."""
+    with context.obj.look(at) as fs:
+        members = _members(fs, path)
         if as_json:
-            emit_json([{"name": name, **_facts(fs, full)} for name, full in _members(fs, path)])
+            emit_rows({"name": each.name, **facts(fs, each.path, each.stat)} for each in members)
         elif long:
-            emit_lines(_long(fs, name, full) for name, full in _members(fs, path))
+            emit_lines(_long(fs, each) for each in members)
         else:
-            emit_lines(safe(name) for name, _ in _members(fs, path))
+            emit_lines(safe(each.name) for each in members)
 
 
 def stat(
     context: typer.Context,
     path: Annotated[str, typer.Argument(help="What to describe.")],
+    at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Describe one path. JSON: {path, kind, mode, size, mtime_ns, target?}."""
-    with context.obj.open() as fs:
-        facts = _facts(fs, path)
+    with context.obj.look(at) as fs:
+        found = facts(fs, path, fs.lstat(path))
     if as_json:
-        emit_json(facts)
+        emit_json(found)
     else:
         emit_lines(
-            f"{name.removesuffix('_ns'):<6} {_shown(name, value)}" for name, value in facts.items()
+            f"{name.removesuffix('_ns'):<6} {_shown(name, value)}" for name, value in found.items()
         )
 
 
 def cat(
     context: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="One or more files.")],
+    at: AtOption = None,
 ) -> None:
     """Write files to stdout, byte for byte."""
-    out = sys.stdout.buffer
-    with context.obj.open() as fs:
+    from agentfs.versions import FileVersion  # noqa: PLC0415 - keeps --help fast
+
+    with context.obj.look(at) as fs:
         for path in paths:
-            rest = memoryview(fs.read(path))
-            while rest:  # with PYTHONUNBUFFERED a write to a pipe may take a part only
-                rest = rest[out.write(rest) :]
-    out.flush()
+            _write_out(FileVersion(fs, path).pieces())
+    sys.stdout.buffer.flush()
 
 
-def _members(fs: AgentFS, path: str) -> Iterator[tuple[str, str]]:
-    if not fs.stat(path).is_dir:
-        yield path, path
-        return
-    for name in sorted(fs.listdir(path)):
-        yield name, f"{path.rstrip('/')}/{name}"
+def _write_out(pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:  # with PYTHONUNBUFFERED a write to a pipe may take a part only
+            rest = rest[sys.stdout.buffer.write(rest) :]
 
 
-def _facts(fs: AgentFS, path: str) -> dict[str, Any]:
-    found = fs.lstat(path)
-    facts: dict[str, Any] = {
+def _members(fs: AgentFS, path: str) -> list[DirEntry]:
+    from agentfs.types import DirEntry  # noqa: PLC0415 - keeps --help fast
+
+    if fs.stat(path).is_dir:
+        return fs.scandir(path)
+    return [DirEntry(path, path, fs.lstat(path))]
+
+
+def facts(fs: AgentFS, path: str, found: Stat) -> dict[str, Any]:
+    """Return what a JSON form says of one path."""
+    said: dict[str, Any] = {
         "path": path,
         "kind": found.kind,
         "mode": found.mode,
@@ -85,19 +96,15 @@ def _facts(fs: AgentFS, path: str) -> dict[str, Any]:
         "mtime_ns": found.mtime_ns,
     }
     if found.is_symlink:
-        facts["target"] = fs.readlink(path)
-    return facts
+        said["target"] = fs.readlink(path)
+    return said
 
 
-def _long(fs: AgentFS, name: str, path: str) -> str:
-    facts = _facts(fs, path)
-    mode = _mode(facts["kind"], facts["mode"])
-    arrow = f" -> {safe(facts['target'])}" if "target" in facts else ""
-    return f"{mode} {facts['size']:>10} {utc(facts['mtime_ns'])} {safe(name)}{arrow}"
-
-
-def _mode(kind: str, mode: int) -> str:
-    return stat_bits.filemode(_TYPE_BITS[kind] | mode & 0o7777)
+def _long(fs: AgentFS, entry: DirEntry) -> str:
+    found = entry.stat
+    mode = stat_bits.filemode(_TYPE_BITS[found.kind] | found.mode & 0o7777)
+    arrow = f" -> {safe(fs.readlink(entry.path))}" if found.is_symlink else ""
+    return f"{mode} {found.size:>10} {utc(found.mtime_ns)} {safe(entry.name)}{arrow}"
 
 
 def _shown(name: str, value: Any) -> str:
@@ -110,6 +117,6 @@ def _shown(name: str, value: Any) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(epilog="Example:  agentfs ls -l /src")(ls)
+    app.command(epilog="Example:  agentfs ls -l /src --at before-refactor")(ls)
     app.command(epilog="Example:  agentfs stat /src/main.py")(stat)
-    app.command(epilog="Example:  agentfs cat /src/main.py | wc -c")(cat)
+    app.command(epilog="Example:  agentfs cat /src/main.py --at -2h | wc -c")(cat)

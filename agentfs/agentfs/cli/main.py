@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from agentfs.cli import branches, changes, files, listing, restoring, transfer, volume
+from agentfs.cli import (
+    branches,
+    changes,
+    files,
+    history,
+    kv,
+    limits,
+    listing,
+    mirroring,
+    restoring,
+    searching,
+    transfer,
+    volume,
+)
 from agentfs.cli.failures import CommandGroup
 from agentfs.cli.session import Session
 
@@ -15,7 +28,7 @@ _HELP = "A copy-on-write file system for agents in one file: fork, compare, merg
 _EPILOG = (
     "Example:  agentfs -f x.afs init && echo hi | agentfs -f x.afs write /hello.txt    "
     "Exit codes: 0 done; 1 error; 2 wrong usage; 130 interrupted; 141 output pipe closed; "
-    "others: agentfs/README.md."
+    "others: docs/agentfs.md."
 )
 
 app = typer.Typer(
@@ -53,16 +66,23 @@ def options(
     system: Annotated[
         bool, typer.Option("--system", help="Show and reach system state under /.fmos.")
     ] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", help="A file with the key of an encrypted volume."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
     ] = False,
 ) -> None:
     """Keep what every command needs to reach the volume."""
-    context.obj = Session(file=file, branch=branch, system=system)
+    context.obj = Session(file=file, branch=branch, system=system, key_file=key_file)
 
 
-for group in (volume, listing, files, transfer, branches, changes, restoring):
+for group in (
+    listing, searching, files, transfer, mirroring, branches, changes, restoring, history, kv,
+    limits, volume,
+):  # fmt: skip
     group.register(app)
 
 

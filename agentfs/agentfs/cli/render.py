@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from agentfs.types import Totals
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at", metavar="WHEN", help="A branch, snapshot, journal row (@12) or time (-2h, ISO)."
+    ),
+]
 
 _PROGRESS_AFTER_S = 1.0
-_LETTERS = {"added": "A", "modified": "M", "removed": "D"}
+_REPORT_EVERY = 100
+_Item = TypeVar("_Item")
+_LETTERS = {"added": "A", "modified": "M", "removed": "D", "mode": "P", "type": "T"}
 
 
 def emit_json(document: Any) -> None:
@@ -26,10 +34,22 @@ def emit_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-def emit_lines(lines: Iterable[str]) -> None:
-    """Print lines as they come, so that a long listing starts at once."""
+def emit_rows(rows: Iterable[Any]) -> int:
+    """Print a JSON array, each row as it comes, and return how many there were."""
+    number = 0
+    for number, row in enumerate(rows, 1):
+        sys.stdout.write(("[\n  " if number == 1 else ",\n  ") + json.dumps(row))
+    sys.stdout.write("\n]\n" if number else "[]\n")
+    return number
+
+
+def emit_lines(lines: Iterable[str]) -> int:
+    """Print lines as they come, so that a long listing starts at once; return how many."""
+    number = 0
     for line in lines:
         sys.stdout.write(line + "\n")
+        number += 1
+    return number
 
 
 def safe(name: str) -> str:
@@ -68,7 +88,7 @@ def count(number: int, noun: str) -> str:
 
 
 def letter(kind: str) -> str:
-    """The one-letter form of a change: A(dded), M(odified), D(eleted)."""
+    """The one-letter form of a change: A(dded), M(odified), D(eleted), P(ermissions), T(ype)."""
     return _LETTERS[kind]
 
 
@@ -85,10 +105,21 @@ class Progress:
 
     def __call__(self, totals: Totals) -> None:
         """Report what is through so far."""
+        self.report(totals.files, "files", size(totals.bytes))
+
+    def report(self, done: int, unit: str, what: str = "") -> None:
+        """Report how many of something are done, and a word on it."""
         if not self._wanted or time.monotonic() - self._start < _PROGRESS_AFTER_S:
             return
         bar = self._show() if self._bar is None else self._bar
-        bar.update(self._task, completed=totals.files, what=size(totals.bytes))
+        bar.update(self._task, completed=done, unit=unit, what=what)
+
+    def counting(self, items: Iterable[_Item], unit: str) -> Iterator[_Item]:
+        """Yield items and report how many went by."""
+        for number, item in enumerate(items, 1):
+            if not number % _REPORT_EVERY:
+                self.report(number, unit)
+            yield item
 
     def _show(self) -> Any:
         from rich.console import Console  # noqa: PLC0415 - only where it is seen
@@ -97,14 +128,14 @@ class Progress:
 
         self._bar = Bar(
             SpinnerColumn(),
-            TextColumn(f"{self._verb} {{task.completed}} files"),
+            TextColumn(f"{self._verb} {{task.completed}} {{task.fields[unit]}}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[what]}", markup=False),
             console=Console(stderr=True),
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(self._verb, total=None, what="")
+        self._task = self._bar.add_task(self._verb, total=None, unit="", what="")
         return self._bar
 
     def close(self) -> None:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentfs.cli.failures import EXIT_ERROR, Refusal
-from agentfs.cli.render import JsonOption, count, emit_json, emit_lines, progress, safe, size
+from agentfs.cli.render import (
+    AtOption,
+    JsonOption,
+    count,
+    emit_json,
+    emit_lines,
+    progress,
+    safe,
+    size,
+)
 
 if TYPE_CHECKING:
     from agentfs import AgentFS
@@ -38,7 +47,7 @@ def put(
             path = f"{path.rstrip('/')}/{host.name}"
         totals = fs.put_tree(host, path, exclude=tuple(exclude or ()), progress=report)
     _say("Put", f"{host} at {safe(path)}", {"host": str(host), "path": path}, totals, as_json)
-    _warn(totals)
+    warn(totals)
 
 
 def get(
@@ -48,11 +57,12 @@ def get(
     force: Annotated[
         bool, typer.Option("--force", help="Replace host files that are there.")
     ] = False,
+    at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy one file or a tree out of the volume. JSON: {path, host, files, ...}."""
-    with context.obj.open() as fs:
-        fs.stat(path)
+    with context.obj.look(at) as fs:
+        fs.lstat(path)
         if not _is_directory(fs, path) and host.is_dir():
             host = host / path.rsplit("/", 1)[-1]
         occupied = host.is_dir() and any(host.iterdir()) if host.is_dir() else host.exists()
@@ -75,7 +85,7 @@ def _say(verb: str, what: str, names: dict[str, str], totals: Any, as_json: bool
     emit_lines([f"{verb} {what}: {number}."])
 
 
-def _warn(totals: Totals) -> None:
+def warn(totals: Totals) -> None:
     """Name what did not come along; what could not be read makes the exit code 1."""
     for label, items in (("left out", totals.skipped), ("could not read", totals.failed)):
         for item in items[:_SHOWN]:

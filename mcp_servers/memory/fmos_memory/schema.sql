@@ -13,3 +13,9 @@ CREATE INDEX IF NOT EXISTS ext_memory_item_id ON ext_memory_item(id);
 CREATE VIRTUAL TABLE IF NOT EXISTS ext_memory_fts USING fts5(
     text, tags, content='', contentless_delete=1, tokenize='porter unicode61'
 );
+
+-- gc takes the versions that no state has any more, and their rows here with them.
+CREATE TRIGGER IF NOT EXISTS ext_memory_gone AFTER DELETE ON node BEGIN
+    DELETE FROM ext_memory_item WHERE node = old.id;
+    DELETE FROM ext_memory_fts WHERE rowid = old.id;
+END;

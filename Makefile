@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports bench clean
+SOAK := tests/agentfs/reliability tests/agentfs/test_transfer.py
+
+.PHONY: help demo test soak lint types imports bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,9 +26,13 @@ test: $(STAMP)  ## everything that CI runs: lint, imports, types, tests
 	@$(MAKE) --no-print-directory lint imports types
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+soak: $(STAMP)  ## the long runs: kills, power cuts, damage, the model (a quarter of an hour)
+	AGENTFS_SOAK=1 $(BIN)/python -m pytest $(SOAK) $(ARGS)
+
 lint: $(STAMP)  ## ruff: format and rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python benchmarks/tables.py --check
 
 types: $(STAMP)  ## pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -34,9 +40,14 @@ types: $(STAMP)  ## pyright
 imports: $(STAMP)  ## imports go one way (import-linter)
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)  ## one published claim: make bench NAME=...
-	@test -n "$(NAME)" || { echo "name one of:"; ls benchmarks/*.py | sed 's|benchmarks/||; s|\.py||'; exit 2; }
-	$(BIN)/python benchmarks/$(NAME).py
+bench: $(STAMP)  ## one published claim, or all: make bench NAME=...
+ifeq ($(NAME),)
+	@echo "NAME=all, or one of:"; $(BIN)/python benchmarks/tables.py --list
+else
+	@set -e; for each in $(if $(filter all,$(NAME)),$$($(BIN)/python benchmarks/tables.py --list),$(NAME)); do \
+		$(BIN)/python benchmarks/$$each.py $(ARGS); done
+	@$(BIN)/python benchmarks/tables.py --write
+endif
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache dist build

@@ -177,13 +177,7 @@ def differing(
 ) -> dict[str, tuple[int | None, int | None]]:
     """Return the names whose node differs between two directories, with both node ids."""
     old, new = _differing_buckets(session, before, after)
-    was = directories.entries(session, old)
-    now = directories.entries(session, new)
-    found: dict[str, tuple[int | None, int | None]] = {
-        name: (node, now.get(name)) for name, node in was.items() if now.get(name) != node
-    }
-    found.update({name: (None, node) for name, node in now.items() if name not in was})
-    return found
+    return directories.differing(session, old, new)
 
 
 def _differing_buckets(

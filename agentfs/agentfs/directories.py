@@ -60,9 +60,14 @@ _SET_REF = (
 )
 _SET_ROOT = "UPDATE branch SET root = ? WHERE name = ?"
 _NAMES = "SELECT name FROM entry WHERE bucket = ?"
+_LAST_NAMES = (
+    "SELECT name FROM entry WHERE bucket = ? AND typeof(name) = 'text' AND name < ?"
+    " ORDER BY name DESC LIMIT ?"
+)
 _NAMES_OF_ALL = (
     "SELECT name FROM entry WHERE bucket IN (SELECT bucket FROM bucket_ref WHERE directory = ?)"
 )
+_MISSING = f"{_ENTRIES} EXCEPT {_ENTRIES}"
 _SCAN = f"SELECT e.name, {COLUMNS} FROM entry e JOIN node n ON n.id = e.node WHERE e.bucket = ?"
 
 
@@ -287,6 +292,21 @@ def names(session: Session, node: Node | Directory) -> list[str]:
     return [name if isinstance(name, str) else from_stored(name) for (name,) in found]
 
 
+def last_names(
+    session: Session, directory: Directory, limit: int | None, before: str | None
+) -> list[str]:
+    """Return the last names of a directory, last first; names that are not UTF-8 are left out."""
+    # A blob sorts after every text.
+    stop = b"" if before is None else before
+    count = -1 if limit is None else limit
+    found: list[str] = []
+    for bucket in set(buckets(session, directory).values()):
+        rows = session.execute(_LAST_NAMES, (bucket, stop, count))
+        found += (name for (name,) in rows)
+    found.sort(reverse=True)
+    return found[:limit]
+
+
 def entries(session: Session, wanted: set[int]) -> dict[str, int]:
     """Return names and node ids in some buckets."""
     found: dict[str, int] = {}
@@ -294,6 +314,25 @@ def entries(session: Session, wanted: set[int]) -> dict[str, int]:
         for name, node in session.execute(_ENTRIES, (bucket,)):
             found[from_stored(name)] = node
     return found
+
+
+def differing(
+    session: Session, old: set[int], new: set[int]
+) -> dict[str, tuple[int | None, int | None]]:
+    """Return the names that lead to other nodes in other buckets, with both node ids."""
+    if len(old) == len(new) == 1:
+        pairs = ((*old, *new), (*new, *old))
+        was, now = (
+            {from_stored(name): node for name, node in session.execute(_MISSING, pair)}
+            for pair in pairs
+        )
+    else:
+        was, now = entries(session, old), entries(session, new)
+    return {
+        name: (was.get(name), now.get(name))
+        for name in was.keys() | now.keys()
+        if was.get(name) != now.get(name)
+    }
 
 
 def scan(session: Session, node: Node | Directory) -> list[tuple[str, Node]]:

@@ -258,6 +258,15 @@ class AgentFS:
             yield self
 
     @contextmanager
+    def reading(self) -> Iterator[AgentFS]:
+        """Let all reading calls of the body see one state, whatever others commit meanwhile.
+
+        It belongs to the calling thread.
+        """
+        with self._read():
+            yield self
+
+    @contextmanager
     def view_for_writing(self) -> Iterator[View]:
         """Open a transaction for a module of this library that does many operations in it."""
         with self._write() as session:
@@ -327,6 +336,27 @@ class AgentFS:
         if limits is not None or directory.path == "/":
             found = [each for each in found if not self._hidden(directory.path, each, limits)]
         return sorted(found)
+
+    def last_names(
+        self, path: PathLike, limit: int | None = None, before: str | None = None
+    ) -> list[str]:
+        """Return the last names of a directory by code point, last first: of ids, the newest.
+
+        Costs the names that are returned, not those that are there; only names below `before`.
+
+        Raises:
+            NotFound, NotADirectory.
+        """
+        normal = self._normal(path)
+        with self._read() as session:
+            view = self._view(session)
+            directory = directories.resolve(view, normal)
+            limits = view.limits
+            if limits is None and directory.path != "/":
+                return directories.last_names(session, directory, limit, before)
+            found = directories.last_names(session, directory, None, before)
+        shown = [each for each in found if not self._hidden(directory.path, each, limits)]
+        return shown[:limit]
 
     def scandir(self, path: PathLike = "/") -> list[DirEntry]:
         """Return the entries of a directory with their stat, sorted by name."""

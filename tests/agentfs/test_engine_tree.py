@@ -1,6 +1,7 @@
 """Files, directories, links, names and the system area of the engine."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,30 @@ def test_host_trees_go_in_and_out_unchanged(tmp_path: Path) -> None:
             fs.put_tree(tmp_path / "missing", "/x")
     assert (tmp_path / "out" / "link").readlink() == Path("sub/f")
     assert (tmp_path / "out" / "run").stat().st_mode & 0o777 == 0o755
+
+
+def test_last_names_are_those_of_a_sorted_listing(fs: AgentFS) -> None:
+    """The last names come last first, in small and in large directories, below a name or all."""
+    fs.mkdir("/d")
+    for count in (0, 5, 700):
+        with fs.transaction():
+            for number in range(count):
+                fs.write(f"/d/n{number * 7919 % 1000:03}é", b"")
+        names = sorted(fs.listdir("/d"), reverse=True)
+        assert fs.last_names("/d") == names
+        assert fs.last_names("/d", 3) == names[:3]
+        assert fs.last_names("/d", 2, before="n400") == [n for n in names if n < "n400"][:2]
+    fs.write(os.fsdecode(b"/d/\xff"), b"")
+    assert fs.last_names("/d", 1) == names[:1]
+    assert fs.last_names("/", 5) == ["d"]
+
+
+def test_reading_sees_one_state_while_others_commit(fs: AgentFS) -> None:
+    """All calls inside `reading` answer from the state at its beginning."""
+    fs.write("/f", b"old")
+    with AgentFS.open(fs.path) as other:
+        with fs.reading():
+            assert fs.read("/f") == b"old"
+            other.write("/f", b"new")
+            assert fs.read("/f") == b"old"
+        assert fs.read("/f") == b"new"

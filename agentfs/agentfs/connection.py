@@ -104,6 +104,9 @@ def connect(
         keep_pages(connection)
         set_durability(connection, durability)
         trust_no_schema_functions(connection)
+    except apsw.SQLError as error:
+        connection.close()
+        raise Corrupt(path, f"its tables are not those of SPEC.md ({error})") from error
     except apsw.Error as error:
         connection.close()
         raise translate(error, path) from error
@@ -128,28 +131,6 @@ def translate(error: apsw.Error, path: str) -> Exception:
     if isinstance(error, (apsw.CorruptError, apsw.IOError)):
         return Corrupt(path, str(error))
     return error
-
-
-def retold(error: BaseException | None, path: str) -> Exception | None:
-    """Return what to raise instead of an error that a scope's body met, if anything.
-
-    Text that is not UTF-8 any more is damage when this library read it, and not when its caller
-    decodes a file's bytes.
-    """
-    if isinstance(error, apsw.Error):
-        translated = translate(error, path)
-        return None if translated is error else translated
-    if isinstance(error, UnicodeDecodeError) and _was_stored(error):
-        return Corrupt(path, f"a stored text is not UTF-8 ({error.reason})")
-    return None
-
-
-def _was_stored(error: UnicodeDecodeError) -> bool:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = Path(trace.tb_frame.f_code.co_filename) if trace else Path()
-    return where.parent == _SCHEMA.parent and where.name != "filesystem.py"
 
 
 def wait_when_busy(connection: apsw.Connection, busy_s: float) -> None:
@@ -283,8 +264,13 @@ def _create(connection: apsw.Connection, path: str, busy_s: float) -> None:
         raise
 
 
-def _write_first_rows(connection: apsw.Connection) -> None:
+def define_tables(connection: apsw.Connection) -> None:
+    """Make the tables of the format."""
     connection.execute(_SCHEMA.read_text(encoding="utf-8"))
+
+
+def _write_first_rows(connection: apsw.Connection) -> None:
+    define_tables(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     now = time.time_ns()

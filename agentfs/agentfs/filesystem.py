@@ -581,7 +581,7 @@ class AgentFS:
             # The view keeps a past state from gc until the end of the call.
             with self.at(source) as view:
                 self._change(branches.fork, name, view.pinned)
-        return self.on(name)
+        return self._other(name, self._system, self._principal)
 
     def on(self, name: str, *, system: bool | None = None, principal: str | None = None) -> AgentFS:
         """Return a handle on another branch that shares this one's volume.
@@ -593,12 +593,14 @@ class AgentFS:
         """
         with self._read() as session:
             branches.require(session, name)
-        return AgentFS(
-            self._volume,
+        return self._other(
             name,
-            system=self._system if system is None else system,
-            principal=self._principal if principal is None else principal,
+            self._system if system is None else system,
+            self._principal if principal is None else principal,
         )
+
+    def _other(self, name: str, system: bool, principal: str) -> AgentFS:
+        return AgentFS(self._volume, name, system=system, principal=principal)
 
     def branches(self) -> list[Branch]:
         """Return all branches, sorted by name."""

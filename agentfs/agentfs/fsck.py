@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import apsw
 
-from . import diff, files, journal, links, nodes, quota, repair
+from . import damage, diff, files, journal, links, nodes, quota, repair
 from .connection import one
 from .directories import MAX_DEPTH
 from .errors import AgentFSError
@@ -284,6 +284,8 @@ class Check:
             for (message,) in self.session.execute(sql).fetchall():
                 if message != "ok":
                     self.add(10, message, self._index_fix if "index" in message else None)
+            for name in damage.wrong_tables(self.session.connection):
+                self.add(10, f"the table {name!r} has other columns than the format")
 
     def _index_fix(self) -> str:
         return repair.indexes(self.session)

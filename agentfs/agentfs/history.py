@@ -285,8 +285,8 @@ class Undo:
             self._set_root(before)
         elif operation in _MOVES:
             self._undo_move(operation, path, path2, before, after)
-        elif before == after:
-            self._attributes(path, kept.get("was"))
+        elif "was" in kept:
+            self._attributes(path, kept["was"])
         else:
             self._set(path, before, through=operation in _ATTRIBUTES)
         if "links" in kept:
@@ -347,10 +347,8 @@ class Undo:
         self._put(moved, before)
         self._set(source, moved.node.id, through=False)
 
-    def _attributes(self, path: str, was: dict[str, Any] | None) -> None:
-        """Set a directory's attributes back that were changed in place, if any were."""
-        if was is None:
-            return
+    def _attributes(self, path: str, was: dict[str, Any]) -> None:
+        """Set a directory's attributes back that were changed in place."""
         directory = directories.resolve(self.view, path)
         directories.own(self.view, directory)
         row = (was["mode"], was["mtime_ns"], was["xattrs"], directory.id)

@@ -61,7 +61,7 @@ def limit(view: View, max_bytes: int | None, max_files: int | None) -> None:
 def forked(view: View, name: str, source: str, root: int) -> None:
     """Give a new branch the limits of the branch it came from, or else of the forking one."""
     session = view.session
-    for each in (source, view.state.name):
+    for each in dict.fromkeys((source, view.state.name)):
         row = session.execute(_GET, (each,)).fetchone()
         if row is not None:
             same = session.ref(each).root == root

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from . import acl, encryption
-from .connection import Execute, connect, retold, translate
+from .connection import Execute, connect, translate
+from .damage import retold
 from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed
 from .types import Durability
 
 if TYPE_CHECKING:
     from .directories import Directory
 
+_HASH_KEY = "SELECT value FROM meta WHERE key = 'name_hash_key'"
 _LEASE = 1000
 _CACHED_HASHES = 10_000
 # SQLite looks whether somebody else committed when a statement begins to read.
@@ -225,7 +227,11 @@ class Volume:
         if self.closed:
             raise VolumeClosed(self.path)
         connection = connect(self.path, self.durability, self._create, self.busy_s, self._key)
-        row = connection.execute("SELECT value FROM meta WHERE key = 'name_hash_key'").fetchone()
+        try:
+            row = connection.execute(_HASH_KEY).fetchone()
+        except apsw.Error as error:
+            connection.close()
+            raise translate(error, self.path) from error
         if row is None:
             connection.close()
             raise Corrupt(self.path, "the setting name_hash_key is missing")
@@ -343,7 +349,10 @@ class WriteScope:
                 self._roll_back(session)
         finally:
             self._volume.lock.release()
-        if error is not None and (told := retold(error, self._volume.path)) is not None:
+        if error is None:
+            return
+        told = retold(error, self._volume.path, self._session.connection)
+        if told is not None:
             raise told from error
 
     def _commit(self, session: Session) -> None:
@@ -414,5 +423,8 @@ class ReadScope:
                 error = error or failed
                 if self._session.connection.in_transaction:
                     self._session.execute("ROLLBACK")
-        if error is not None and (told := retold(error, self._volume.path)) is not None:
+        if error is None:
+            return
+        told = retold(error, self._volume.path, self._session.connection)
+        if told is not None:
             raise told from error

@@ -159,8 +159,9 @@ def copy(view: View, source: str, target: str) -> None:
     acl.require_tree(view, new.path, "write")
     kept = _keep_links(view, (old.path, node))
     if node.kind == DIRECTORY:
-        # From here on neither of the two places may change the node in place.
-        branches.bump(view.session, view.state.name)
+        # From here on neither of the two places may change the node, or one below it, in place.
+        if node.generation == view.state.generation:
+            branches.bump(view.session, view.state.name)
         directories.forget_below(view, new.path)
     directories.set_entry(view, new.directory, new.name, node.id, new.node is None)
     if kept is not None:

@@ -268,3 +268,17 @@ def test_only_gc_writes_its_own_rows(tmp_path: Path) -> None:
     """An upper layer cannot record the row that lets journal rows go."""
     with AgentFS.open(tmp_path / "a.afs") as fs, pytest.raises(agentfs.InvalidArgument):
         fs.record("gc.journal", {"until": 100})
+
+
+def test_a_restored_directory_of_hard_links_can_be_undone(tmp_path: Path) -> None:
+    """The moment before a restore to the very same directory has the links it had."""
+    with AgentFS.open(tmp_path / "a.afs") as fs:
+        fs.mkdir("/d")
+        fs.write("/d/x", b"one")
+        fs.link("/d/x", "/d/y")
+        fs.snapshot("s")
+        fs.write("/beside", b"")
+        before, seq = flat(fs), head(fs)
+        fs.restore("s", paths=["/d"])
+        fs.write("/d/y", b"two")
+        assert flat(fs.at(seq)) == before

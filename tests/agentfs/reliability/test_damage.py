@@ -66,7 +66,8 @@ def _files(view: AgentFS) -> list[str]:
 
 def _read(view: AgentFS, name: str) -> bytes | None:
     try:
-        return view.read(name)
+        # What a link leads to may be gone because of a damaged name, which nothing can tell.
+        return view.readlink(name).encode() if view.lstat(name).is_symlink else view.read(name)
     except AgentFSError:
         return None
 

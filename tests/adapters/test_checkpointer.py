@@ -23,7 +23,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 
 from fmos_langgraph import FmosSaver
-from fmos_langgraph.places import Shelf, file_name
+from fmos_langgraph.places import Place, file_name, to_identifier, value_name
 
 
 class Talk(TypedDict):
@@ -85,12 +85,12 @@ def test_channel_value_is_stored_once_per_version(tmp_path: Path) -> None:
         first["channel_values"] = {"big": "x" * 10_000}
         first["channel_versions"] = {"big": "1"}
         stored = saver.put(config("t"), first, {"step": 0}, {"big": "1"})
-        blob = Shelf.of("t", "").blob("big", "1")
-        node = saver._fs.stat(blob).node
+        values = Place.of("t", "").values
+        assert saver.fs.listdir(values) == [value_name("big", first["id"])]
         second = {**empty_checkpoint(), "channel_values": dict(first["channel_values"])}
         second["channel_versions"] = {"big": "1"}
         saver.put(stored, second, {"step": 1}, {})  # type: ignore[arg-type]
-        assert saver._fs.stat(blob).node == node
+        assert saver.fs.listdir(values) == [value_name("big", first["id"])]
         latest = saver.get_tuple(config("t"))
         assert latest is not None
         assert latest.checkpoint["channel_values"] == first["channel_values"]
@@ -136,6 +136,7 @@ def test_file_names_keep_ids_apart() -> None:
     """Ids that look alike after encoding still get names of their own."""
     ids = ["", ".", "..", "%", "%2E", "%%", "a/b", "a%2Fb", "x" * 300, "x" * 301]
     assert len({file_name(each) for each in ids}) == len(ids)
+    assert [to_identifier(file_name(each)) for each in ids] == [*ids[:8], None, None]
 
 
 def test_failed_put_leaves_nothing(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_failed_put_leaves_nothing(tmp_path: Path) -> None:
         broken["channel_versions"] = {"a": "1", "b": "1"}
         with pytest.raises(TypeError):
             saver.put(config("t"), broken, {"step": 0}, {"a": "1", "b": "1"})
-        assert not saver._fs.exists(Shelf.of("t", "").path)
+        assert not saver.fs.exists(Place.of("t", "").path)
 
 
 def test_fork_of_the_branch_is_an_independent_thread(tmp_path: Path) -> None:

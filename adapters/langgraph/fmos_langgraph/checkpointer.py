@@ -1,72 +1,103 @@
 """`FmosSaver`: LangGraph's checkpoints as files on the agent's branch.
 
-Owns how a checkpoint is cut into files (places.py says where they are). Because they are ordinary
-files of the branch, snapshot, fork, restore and merge of the agent take its threads along.
+Owns how LangGraph's calls become work on shelves (shelf.py: the files of one thread and namespace;
+places.py: where they are; codec.py: their bytes; deltas.py: channels kept as deltas). Because they
+are ordinary files of the branch, snapshot, fork, restore and merge of the agent take its threads
+along.
 """
 
 from __future__ import annotations
 
 import asyncio
-import posixpath
+import os
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from itertools import islice
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    PendingWrite,
+    DeltaChannelHistory,
     get_checkpoint_id,
     get_checkpoint_metadata,
-    writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentfs import AgentFS
-from fmos_langgraph.places import ROOT, Shelf, sort_key, thread_folder
+from fmos.config import Home
+from fmos_langgraph import deltas
+from fmos_langgraph.asynchronous import AsyncMethods
+from fmos_langgraph.codec import Codec
+from fmos_langgraph.places import ID_FILE, ROOT, Place, file_name, thread_folder, to_identifier
+from fmos_langgraph.retention import Retention
+from fmos_langgraph.shelf import ByteCache, Record, Shelf
+from fmos_langgraph.tuples import StoredTuple
+
+_HOME_VOLUME = "langgraph.afs"
+_STRATEGIES = ("keep_latest", "delete")
 
 
-class _Place(NamedTuple):
-    """One stored checkpoint: its folder and its file name there."""
+class FmosSaver(AsyncMethods):
+    """A LangGraph checkpointer over a branch of an agentfs volume.
 
-    shelf: Shelf
-    name: str
-
-
-class FmosSaver(BaseCheckpointSaver[str]):
-    """A LangGraph checkpointer over an agent's branch of an agentfs volume.
-
-    Safe to share between threads and event loops; each method of the async half runs its
-    synchronous twin on a worker thread. Every `put`, `put_writes` and `delete_thread` is one
-    transaction, journalled by agentfs.
+    Safe to share between threads and event loops, and between processes that open the same file.
+    Each method that changes something is one transaction, journalled by agentfs.
     """
 
     def __init__(
-        self, fs: AgentFS, *, serde: SerializerProtocol | None = None, owns_fs: bool = False
-    ) -> None:
-        """Keep checkpoints through `fs`, a handle opened with `system=True`."""
+        self, fs: AgentFS, *, serde: SerializerProtocol | None = None,
+        retention: Retention | None = None, owns_fs: bool = False,
+    ) -> None:  # fmt: skip
+        """Keep checkpoints through `fs`, a handle opened with `system=True`.
+
+        Without `retention` all stays until `prune`, `keep_last`, `expire` or `delete_thread`.
+        """
         super().__init__(serde=serde)
         self._fs = fs
         self._owns_fs = owns_fs
+        self._retention = retention
+        self._cache = ByteCache()
 
     @classmethod
     def from_path(
-        cls, path: str | Path, branch: str = "main", *, serde: SerializerProtocol | None = None
-    ) -> FmosSaver:
-        """Open (or create) a volume and keep checkpoints on one of its branches."""
-        return cls(AgentFS.open(path, branch=branch, system=True), serde=serde, owns_fs=True)
+        cls, path: str | os.PathLike[str], branch: str | None = None, *,
+        serde: SerializerProtocol | None = None, retention: Retention | None = None, **options: Any,
+    ) -> FmosSaver:  # fmt: skip
+        """Open a volume, made when it is missing, and keep checkpoints on one of its branches.
+
+        `options` are those of `AgentFS.open`, as `durability="full"`.
+        """
+        fs = AgentFS.open(path, branch=branch, system=True, **options)
+        return cls(fs, serde=serde, retention=retention, owns_fs=True)
 
     @classmethod
-    def from_fs(cls, fs: AgentFS, *, serde: SerializerProtocol | None = None) -> FmosSaver:
+    def from_home(
+        cls, home: str | os.PathLike[str] | None = None, *,
+        serde: SerializerProtocol | None = None, retention: Retention | None = None,
+    ) -> FmosSaver:  # fmt: skip
+        """Keep checkpoints in `langgraph.afs` of the FMOS home (`$FMOS_HOME`, else `~/.fmos`)."""
+        folder = Home.open(home or Home.default_path(os.environ)).path
+        return cls.from_path(folder / _HOME_VOLUME, serde=serde, retention=retention)
+
+    @classmethod
+    def from_fs(
+        cls, fs: AgentFS, *, serde: SerializerProtocol | None = None,
+        retention: Retention | None = None,
+    ) -> FmosSaver:  # fmt: skip
         """Keep checkpoints on the branch of an open handle, which stays the caller's to close."""
-        return cls(fs.on(fs.branch, system=True), serde=serde)
+        return cls(fs.on(fs.branch, system=True), serde=serde, retention=retention)
+
+    @property
+    def fs(self) -> AgentFS:
+        """The handle on the branch that holds the checkpoints."""
+        return self._fs
 
     def close(self) -> None:
         """Close the volume, if this saver opened it."""
@@ -95,14 +126,17 @@ class FmosSaver(BaseCheckpointSaver[str]):
     ) -> None:
         await asyncio.to_thread(self.close)
 
+    # -- reading ----------------------------------------------------------------------------
+
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that `config` names, or its thread's newest one."""
         thread, namespace = _ids(config)
-        shelf = Shelf.of(thread, namespace)
-        if checkpoint_id := get_checkpoint_id(config):
-            return self._load(_Place(shelf, posixpath.basename(shelf.checkpoint(checkpoint_id))))
-        names = sorted(self._names(shelf.checkpoints), key=sort_key)
-        return self._load(_Place(shelf, names[-1])) if names else None
+        shelf = self._shelf(Place.of(thread, namespace))
+        wanted = get_checkpoint_id(config)
+        with self._fs.reading():
+            names = [file_name(wanted)] if wanted else shelf.names(limit=1)
+            record = shelf.record(names[0]) if names else None
+            return None if record is None else self._stored(thread, shelf, record).whole()
 
     def list(
         self,
@@ -112,14 +146,62 @@ class FmosSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Yield matching checkpoints, newest first; no lock is held between two of them."""
-        left = limit
-        for place in self._places(config, before):
-            if left is not None and left <= 0:
-                return
-            if found := self._load(place, filter):
-                left = None if left is None else left - 1
-                yield found
+        """Yield matching checkpoints, newest first; no lock is held between two of them.
+
+        The values of each become objects when its `checkpoint` is first looked at.
+        """
+        return islice(self._matching(config, filter, before), limit)
+
+    def _matching(
+        self, config: RunnableConfig | None, filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+    ) -> Iterator[CheckpointTuple]:  # fmt: skip
+        wanted = get_checkpoint_id(config) if config else None
+        end = get_checkpoint_id(before) if before else None
+        lines = [_line(shelf.names(end), thread, shelf) for thread, shelf in self._shelves(config)]
+        for name, thread, shelf in merge(*lines, key=lambda each: each[0], reverse=True):
+            if wanted is not None and name != file_name(wanted):
+                continue
+            with self._fs.reading():
+                record = shelf.record(name)
+                if record is None or not _matches(record.metadata, filter):
+                    continue
+                found = self._stored(thread, shelf, record)
+            yield found
+
+    def _stored(self, thread: str, shelf: Shelf, record: Record) -> StoredTuple:
+        """Return a checkpoint of which all bytes are read."""
+        values = {channel: shelf.value_bytes(record, channel) for channel in record.values}
+        writes = shelf.writes(record.id)
+        config = _config(thread, record.namespace, record.id)
+        parent = _config(thread, record.namespace, record.parent) if record.parent else None
+        codec = self._codec
+
+        def load() -> CheckpointTuple:
+            values_now = {channel: codec.load(data) for channel, data in values.items()}
+            pending = [(each.task_id, each.channel, codec.load(each.data)) for each in writes]
+            checkpoint: Any = record.checkpoint | {"channel_values": values_now}
+            return CheckpointTuple(config, checkpoint, record.metadata, parent, pending)
+
+        return StoredTuple(config, record.metadata, parent, load)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return the writes to each channel before a checkpoint, and the value they start from.
+
+        Reads only these channels of the parents, and what pruning left of those that are gone.
+        """
+        shelf = self._shelf(Place.of(*_ids(config)))
+        wanted = get_checkpoint_id(config)
+        with self._fs.reading():
+            names = [file_name(wanted)] if wanted else shelf.names(limit=1)
+            record = shelf.record(names[0]) if names else None
+            if record is None:
+                return {channel: {"writes": []} for channel in channels}
+            return deltas.Line(shelf, self._codec, channels).walk(record)
+
+    # -- writing ----------------------------------------------------------------------------
 
     def put(
         self,
@@ -128,25 +210,18 @@ class FmosSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint; a channel's value is stored once per version of it."""
+        """Store a checkpoint; a large value is stored once per version of it."""
         thread, namespace = _ids(config)
-        shelf = Shelf.of(thread, namespace)
-        versions = checkpoint["channel_versions"]
+        kept: dict[str, Any] = {k: v for k, v in checkpoint.items() if k != "channel_values"}
         values = checkpoint["channel_values"]
-        record = {
-            "thread_id": thread,
-            "checkpoint_ns": namespace,
-            "parent": get_checkpoint_id(config),
-            "metadata": get_checkpoint_metadata(config, metadata),
-            "checkpoint": {k: v for k, v in checkpoint.items() if k != "channel_values"},
-            "unversioned": {k: v for k, v in values.items() if k not in versions},
-        }
-        blobs = {shelf.blob(k, versions[k]): (k, v) for k, v in values.items() if k in versions}
+        known = get_checkpoint_metadata(config, metadata)
+        record = Record(namespace, get_checkpoint_id(config), known, kept)
+        changed = {name: self._codec.dump(values[name]) for name in new_versions if name in values}
         with self._fs.transaction():
-            for path, (channel, value) in blobs.items():
-                if channel in new_versions or not self._fs.exists(path):
-                    self._write(path, value)
-            self._write(shelf.checkpoint(checkpoint["id"]), record)
+            self._shelf(Place.of(thread, namespace)).write(record, values, changed)
+            self._name_thread(thread)
+        if self._retention is not None:
+            self._retention.after_put(self, thread)
         return _config(_asked(config)["thread_id"], namespace, checkpoint["id"])
 
     def put_writes(
@@ -157,16 +232,20 @@ class FmosSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Store what a task wrote after a checkpoint; errors, interrupts and resumes replace."""
-        thread, namespace = _ids(config)
-        shelf = Shelf.of(thread, namespace)
-        checkpoint_id = _asked(config)["checkpoint_id"]
-        with self._fs.transaction():
-            for position, (channel, value) in enumerate(writes):
-                index = WRITES_IDX_MAP.get(channel, position)
-                path = shelf.write(checkpoint_id, task_id, index)
-                if index >= 0 and self._fs.exists(path):
-                    continue
-                self._write(path, [task_path, task_id, index, channel, value])
+        shelf = self._shelf(Place.of(*_ids(config)))
+        waiting = [
+            shelf.to_write(channel, value, (task_path, task_id), position)
+            for position, (channel, value) in enumerate(writes)
+        ]
+        shelf.add_writes(_asked(config)["checkpoint_id"], waiting)
+
+    def get_next_version(self, current: int | str | None, channel: None) -> int | str:
+        """Return the version after `current`; text, as other savers have it, stays text."""
+        if isinstance(current, str):
+            return f"{int(current.split('.', 1)[0]) + 1:032}.{random.random():016}"
+        return (current or 0) + 1
+
+    # -- removing and copying ---------------------------------------------------------------
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove every checkpoint, value and write of a thread from this branch."""
@@ -175,145 +254,138 @@ class FmosSaver(BaseCheckpointSaver[str]):
             if self._fs.exists(folder):
                 self._fs.remove(folder, recursive=True)
 
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return what `get_tuple` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.get_tuple, config)
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints of some runs in all threads, with their values and writes.
 
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """Yield what `list` does, without blocking the event loop."""
-        found = self.list(config, filter=filter, before=before, limit=limit)
-        while (item := await asyncio.to_thread(next, found, None)) is not None:
-            yield item
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Do what `put` does, without blocking the event loop."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """Do what `put_writes` does, without blocking the event loop."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """Do what `delete_thread` does, without blocking the event loop."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
-
-    def get_next_version(self, current: str | int | float | None, channel: None) -> str:
-        """Return a version that sorts after `current` and that no other line of time has.
-
-        The random part keeps two runs from one checkpoint (time travel) from sharing a version,
-        and with it a stored value.
+        What stays keeps the state of channels that are kept as deltas.
         """
-        number = int(str(current).split(".", 1)[0]) if current is not None else 0
-        return f"{number + 1:032}.{random.random():016}"
-
-    def _places(
-        self, config: RunnableConfig | None, before: RunnableConfig | None
-    ) -> Sequence[_Place]:
-        """Return where the checkpoints are that `config` and `before` admit, newest first."""
-        wanted = get_checkpoint_id(config) if config else None
-        end = get_checkpoint_id(before) if before else None
-        places = [
-            _Place(shelf, name)
-            for shelf in self._shelves(config)
-            for name in self._names(shelf.checkpoints)
-            if (wanted is None or name == posixpath.basename(shelf.checkpoint(wanted)))
-            and (end is None or sort_key(name) < end)
-        ]
-        return sorted(places, key=lambda place: sort_key(place.name), reverse=True)
-
-    def _shelves(self, config: RunnableConfig | None) -> Iterator[Shelf]:
-        """Yield the folders that `config` admits: one, a thread's, or all."""
-        asked = _asked(config) if config else {}
-        thread, namespace = asked.get("thread_id"), asked.get("checkpoint_ns")
-        if thread is not None and namespace is not None:
-            yield Shelf.of(str(thread), namespace)
+        runs = {str(each) for each in run_ids}
+        if not runs:
             return
-        folders = (
-            [f"{ROOT}/{name}" for name in self._names(ROOT)]
-            if thread is None
-            else [thread_folder(str(thread))]
-        )
-        only = None if namespace is None else Shelf.of("", namespace).path.rsplit("/", 1)[1]
-        for folder in folders:
-            for name in self._names(folder):
-                if only is None or name == only:
-                    yield Shelf(f"{folder}/{name}")
+        with self._fs.transaction():
+            for _, shelf in self._shelves(None):
+                self._remove(shelf, lambda record: str(record.metadata.get("run_id")) in runs)
 
-    def _load(self, place: _Place, filter: dict[str, Any] | None = None) -> CheckpointTuple | None:
-        """Return a stored checkpoint, or None where it is gone or its metadata do not match."""
-        record = self._read(f"{place.shelf.checkpoints}/{place.name}")
-        if record is None or not _matches(record["metadata"], filter):
-            return None
-        checkpoint: Checkpoint = record["checkpoint"]
-        values = checkpoint["channel_values"] = dict(record["unversioned"])
-        for channel, version in checkpoint["channel_versions"].items():
-            if (data := self._bytes(place.shelf.blob(channel, version))) is not None:
-                values[channel] = self._loads(data)
-        thread, namespace, parent = record["thread_id"], record["checkpoint_ns"], record["parent"]
-        return CheckpointTuple(
-            config=_config(thread, namespace, checkpoint["id"]),
-            checkpoint=checkpoint,
-            metadata=record["metadata"],
-            parent_config=_config(thread, namespace, parent) if parent else None,
-            pending_writes=[*self._pending(place.shelf, checkpoint["id"])],
-        )
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Keep only the newest checkpoint of each namespace of some threads, or none.
 
-    def _pending(self, shelf: Shelf, checkpoint_id: str) -> Sequence[PendingWrite]:
-        """Return the writes that wait on a checkpoint, in the order tasks are applied."""
-        folder = shelf.writes(checkpoint_id)
-        rows = [self._read(f"{folder}/{name}") for name in self._names(folder)]
-        present = [row for row in rows if row is not None]
-        present.sort(key=lambda row: writes_sort_key(*row[:3]))
-        return [(task, channel, value) for _, task, _, channel, value in present]
+        What stays keeps the state of channels that are kept as deltas.
 
-    def _names(self, folder: str) -> Sequence[str]:
-        """Return the names in a folder; one that does not exist has none."""
+        Raises:
+            ValueError: the strategy is neither "keep_latest" nor "delete".
+        """
+        if strategy not in _STRATEGIES:
+            raise ValueError(f"strategy is one of {', '.join(_STRATEGIES)}, not {strategy!r}")
+        for thread in thread_ids:
+            if strategy == "delete":
+                self.delete_thread(thread)
+            else:
+                self.keep_last(thread, 1)
+
+    def keep_last(self, thread_id: str, count: int) -> int:
+        """Keep only the newest checkpoints of each namespace of a thread; return how many went."""
+        config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+        gone = 0
+        with self._fs.transaction():
+            for _, shelf in self._shelves(config):
+                newest = set(shelf.names(limit=count))
+                gone += self._remove(
+                    shelf, lambda each, stay=newest: file_name(each.id) not in stay
+                )
+        return gone
+
+    def _remove(self, shelf: Shelf, unwanted: Callable[[Record], bool]) -> int:
+        """Remove checkpoints of a shelf, and return how many."""
+        records = [record for name in shelf.names() if (record := shelf.record(name))]
+        gone = {record.id for record in records if unwanted(record)}
+        for record in records if gone else ():
+            if record.id not in gone and record.parent in gone:
+                deltas.fold(shelf, self._codec, record)
+        if gone:
+            shelf.remove(file_name(each) for each in gone)
+        return len(gone)
+
+    def expire(self, age: timedelta) -> Sequence[str]:
+        """Remove the threads whose last checkpoint is older than `age`; return their ids."""
+        oldest = datetime.now(UTC) - age
+        gone: list[str] = []
+        with self._fs.transaction():
+            for thread in self.threads():
+                config: RunnableConfig = {"configurable": {"thread_id": thread}}
+                newest = max((shelf.newest_ns() for _, shelf in self._shelves(config)), default=0)
+                if newest < oldest.timestamp() * 1e9:
+                    self.delete_thread(thread)
+                    gone.append(thread)
+        return gone
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread, with all its checkpoints, values and writes, by sharing them.
+
+        Into a thread that exists, what it does not have yet is copied.
+        """
+        source = thread_folder(str(source_thread_id))
+        target = thread_folder(str(target_thread_id))
+        with self._fs.transaction():
+            if source == target or not self._fs.exists(source):
+                return
+            self._copy_missing(source, target)
+            if self._fs.exists(f"{target}/{ID_FILE}"):
+                self._fs.remove(f"{target}/{ID_FILE}")
+            self._name_thread(str(target_thread_id))
+
+    def _copy_missing(self, source: str, target: str) -> None:
+        if not self._fs.exists(target):
+            self._fs.copy(source, target)
+            return
+        if self._fs.is_dir(target):
+            for name in self._fs.listdir(source):
+                self._copy_missing(f"{source}/{name}", f"{target}/{name}")
+
+    # -- threads ----------------------------------------------------------------------------
+
+    def threads(self) -> Sequence[str]:
+        """Return the ids of all threads, sorted."""
         try:
-            return self._fs.listdir(folder)
+            names = self._fs.listdir(ROOT)
         except FileNotFoundError:
             return []
+        return sorted(self._thread_id(name) for name in names)
 
-    def _bytes(self, path: str) -> bytes | None:
-        """Return a file's bytes, or None where there is no such file."""
-        try:
-            return self._fs.read(path)
-        except FileNotFoundError:
-            return None
+    def _thread_id(self, name: str) -> str:
+        known = to_identifier(name)
+        return self._fs.read_text(f"{ROOT}/{name}/{ID_FILE}") if known is None else known
 
-    def _read(self, path: str) -> Any:
-        """Return the value of a file, or None where there is no such file."""
-        data = self._bytes(path)
-        return None if data is None else self._loads(data)
+    def _name_thread(self, thread: str) -> None:
+        """Write down an id that its folder's name does not tell."""
+        path = f"{thread_folder(thread)}/{ID_FILE}"
+        if to_identifier(file_name(thread)) is None and not self._fs.exists(path):
+            self._fs.write(path, thread)
 
-    def _loads(self, data: bytes) -> Any:
-        """Return the value that `_write` stored: the serializer's type name, NUL, its bytes."""
-        kind, _, body = data.partition(b"\0")
-        return self.serde.loads_typed((kind.decode(), body))
+    def _shelves(self, config: RunnableConfig | None) -> Iterator[tuple[str, Shelf]]:
+        """Yield thread ids and shelves that `config` admits: one, a thread's, or all."""
+        asked = _asked(config) if config else {}
+        thread, namespace = asked.get("thread_id"), asked.get("checkpoint_ns")
+        for each in self.threads() if thread is None else [str(thread)]:
+            folder = thread_folder(each)
+            if namespace is not None:
+                names = [file_name(namespace)]
+            else:
+                names = self._fs.listdir(folder) if self._fs.exists(folder) else []
+            for name in names:
+                if name != ID_FILE:
+                    yield each, self._shelf(Place(f"{folder}/{name}"))
 
-    def _write(self, path: str, value: Any) -> None:
-        """Store a value as a file, with the folders above it."""
-        kind, body = self.serde.dumps_typed(value)
-        self._fs.mkdir(posixpath.dirname(path), parents=True, exist_ok=True)
-        self._fs.write(path, kind.encode() + b"\0" + body)
+    def _shelf(self, place: Place) -> Shelf:
+        return Shelf(self._fs, place, self._codec, self._cache)
+
+    @property
+    def _codec(self) -> Codec:
+        # Not kept: `with_allowlist` copies a saver and changes its serializer.
+        return Codec(self.serde)
+
+
+def _line(names: Sequence[str], thread: str, shelf: Shelf) -> Iterator[tuple[str, str, Shelf]]:
+    return ((name, thread, shelf) for name in names)
 
 
 def _asked(config: RunnableConfig) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""How values become bytes that a volume stores once, however often a value grows a little.
+
+A list in msgpack begins with its length, so that each growth would change its first bytes: here
+the length goes to the end, and the volume's content-defined chunks find the rest unchanged. With
+LangGraph's `EncryptedSerializer` equal bytes would become different ones each time: here a value
+is cut first, and a piece that an earlier version had keeps the ciphertext that it has there.
+
+    plain:   "=" or "~" (turned), kind, NUL, body
+    packed:  "z", zstd of a plain one; only of small ones, which the volume does not compress
+    sealed:  "#", pieces, encrypted index of the pieces, its cipher's name and length
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ormsgpack
+import zstandard
+from blake3 import blake3
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+
+from agentfs import chunker
+
+SMALL_BYTES = 4096
+_WORTH_PACKING = 200
+_AS_IS, _TURNED, _PACKED, _SEALED = b"=", b"~", b"z", b"#"
+_LENGTHS = struct.Struct(">II")
+_local = threading.local()
+
+
+class Codec:
+    """Turns values into bytes and back, as a saver's serializer says."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        """Take the serializer of a saver."""
+        encrypted = isinstance(serde, EncryptedSerializer)
+        self._plain: SerializerProtocol = serde.serde if encrypted else serde
+        self._cipher: CipherProtocol | None = serde.cipher if encrypted else None
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether `seal` changes anything."""
+        return self._cipher is not None
+
+    def dump(self, value: Any) -> bytes:
+        """Return the bytes of a value, not encrypted yet."""
+        kind, body = self._plain.dumps_typed(value)
+        turned = _header_bytes(body) if kind == "msgpack" and len(body) > SMALL_BYTES else 0
+        if turned:
+            head, tail = _TURNED, (body[:turned], bytes([turned]))
+            return b"".join((head, kind.encode(), b"\0", memoryview(body)[turned:], *tail))
+        data = b"".join((_AS_IS, kind.encode(), b"\0", body))
+        if _WORTH_PACKING <= len(data) <= SMALL_BYTES:
+            packed = _PACKED + _compressor().compress(data)
+            return packed if len(packed) < len(data) else data
+        return data
+
+    def load(self, data: bytes) -> Any:
+        """Return the value that `dump` was given."""
+        if data.startswith(_PACKED):
+            data = zstandard.ZstdDecompressor().decompress(data[1:])
+        kind, _, body = data.partition(b"\0")
+        if kind.startswith(_TURNED):
+            turned = body[-1]
+            body = body[-1 - turned : -1] + body[: -1 - turned]
+        return self._plain.loads_typed((kind[1:].decode(), body))
+
+    def seal(self, data: bytes, before: bytes | None = None) -> bytes:
+        """Encrypt bytes where the serializer does, with the pieces that `before` has already."""
+        if self._cipher is None:
+            return data
+        known = dict(self._pieces(before)) if before else {}
+        index: list[tuple[bytes, str, int]] = []
+        pieces: list[bytes] = []
+        for piece in chunker.split(data, len(data)):
+            key = blake3(piece).digest(16)
+            name, ciphertext = known.get(key) or self._cipher.encrypt(bytes(piece))
+            index.append((key, name, len(ciphertext)))
+            pieces.append(ciphertext)
+        name, ciphertext = self._cipher.encrypt(ormsgpack.packb(index))
+        lengths = _LENGTHS.pack(len(name), len(ciphertext))
+        return b"".join((_SEALED, *pieces, ciphertext, name.encode(), lengths))
+
+    def open(self, stored: bytes) -> bytes:
+        """Return the bytes that `seal` was given.
+
+        Raises:
+            ValueError: the bytes are encrypted, and the saver's serializer is not.
+        """
+        if not stored.startswith(_SEALED):
+            return stored
+        cipher = self._require_cipher()
+        return b"".join(cipher.decrypt(*piece) for _, piece in self._pieces(stored))
+
+    def _pieces(self, stored: bytes) -> Iterator[tuple[bytes, tuple[str, bytes]]]:
+        """Yield the key, cipher name and ciphertext of each piece."""
+        if not stored.startswith(_SEALED):
+            return
+        end = len(stored) - _LENGTHS.size
+        name_bytes, index_bytes = _LENGTHS.unpack(stored[end:])
+        name = stored[end - name_bytes : end].decode()
+        end -= name_bytes
+        index = self._require_cipher().decrypt(name, stored[end - index_bytes : end])
+        start = len(_SEALED)
+        for key, piece_name, length in ormsgpack.unpackb(index):
+            yield key, (piece_name, stored[start : start + length])
+            start += length
+
+    def _require_cipher(self) -> CipherProtocol:
+        if self._cipher is None:
+            raise ValueError(
+                "this checkpoint is encrypted: give the saver the EncryptedSerializer that wrote it"
+            )
+        return self._cipher
+
+
+def _header_bytes(body: bytes) -> int:
+    """Return the bytes that say how long a msgpack array is; 0 when it is no array."""
+    first = body[0]
+    if 0x90 <= first <= 0x9F:
+        return 1
+    return {0xDC: 3, 0xDD: 5}.get(first, 0)
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    if not hasattr(_local, "compressor"):
+        _local.compressor = zstandard.ZstdCompressor(level=3)
+    return _local.compressor

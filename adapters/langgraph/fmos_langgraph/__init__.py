@@ -1,4 +1,4 @@
-"""FMOS for LangGraph: a middleware for `create_agent` and a checkpointer on the agent's branch."""
+"""FMOS for LangGraph: middleware for `create_agent`, checkpointer and store on a branch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 from fmos_langgraph.checkpointer import FmosSaver
 from fmos_langgraph.migration import Imported, import_checkpoints
 from fmos_langgraph.retention import Retention
+from fmos_langgraph.store import FmosStore
 
 if TYPE_CHECKING:
     from fmos_langgraph.middleware import Ask, Decide, FmosMiddleware
 
-__all__ = ["Ask", "Decide", "FmosMiddleware", "FmosSaver", "Retention"]
+__all__ = [
+    "Ask",
+    "Decide",
+    "FmosMiddleware",
+    "FmosSaver",
+    "FmosStore",
+    "Imported",
+    "Retention",
+    "import_checkpoints",
+]
 
 
 def __getattr__(name: str) -> object:

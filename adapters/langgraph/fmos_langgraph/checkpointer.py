@@ -8,14 +8,12 @@ along.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice
-from types import TracebackType
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -31,20 +29,19 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentfs import AgentFS
-from fmos.config import Home
 from fmos_langgraph import deltas
 from fmos_langgraph.asynchronous import AsyncMethods
 from fmos_langgraph.codec import Codec
+from fmos_langgraph.opening import OnBranch, open_home, open_path, share
 from fmos_langgraph.places import ID_FILE, ROOT, Place, file_name, thread_folder, to_identifier
 from fmos_langgraph.retention import Retention
 from fmos_langgraph.shelf import ByteCache, Record, Shelf
 from fmos_langgraph.tuples import StoredTuple
 
-_HOME_VOLUME = "langgraph.afs"
 _STRATEGIES = ("keep_latest", "delete")
 
 
-class FmosSaver(AsyncMethods):
+class FmosSaver(OnBranch, AsyncMethods):
     """A LangGraph checkpointer over a branch of an agentfs volume.
 
     Safe to share between threads and event loops, and between processes that open the same file.
@@ -74,7 +71,7 @@ class FmosSaver(AsyncMethods):
 
         `options` are those of `AgentFS.open`, as `durability="full"`.
         """
-        fs = AgentFS.open(path, branch=branch, system=True, **options)
+        fs = open_path(path, branch, options)
         return cls(fs, serde=serde, retention=retention, owns_fs=True)
 
     @classmethod
@@ -83,8 +80,7 @@ class FmosSaver(AsyncMethods):
         serde: SerializerProtocol | None = None, retention: Retention | None = None,
     ) -> FmosSaver:  # fmt: skip
         """Keep checkpoints in `langgraph.afs` of the FMOS home (`$FMOS_HOME`, else `~/.fmos`)."""
-        folder = Home.open(home or Home.default_path(os.environ)).path
-        return cls.from_path(folder / _HOME_VOLUME, serde=serde, retention=retention)
+        return cls(open_home(home), serde=serde, retention=retention, owns_fs=True)
 
     @classmethod
     def from_fs(
@@ -92,39 +88,7 @@ class FmosSaver(AsyncMethods):
         retention: Retention | None = None,
     ) -> FmosSaver:  # fmt: skip
         """Keep checkpoints on the branch of an open handle, which stays the caller's to close."""
-        return cls(fs.on(fs.branch, system=True), serde=serde, retention=retention)
-
-    @property
-    def fs(self) -> AgentFS:
-        """The handle on the branch that holds the checkpoints."""
-        return self._fs
-
-    def close(self) -> None:
-        """Close the volume, if this saver opened it."""
-        if self._owns_fs:
-            self._fs.close()
-
-    def __enter__(self) -> FmosSaver:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> FmosSaver:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.close)
+        return cls(share(fs), serde=serde, retention=retention)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -150,7 +114,8 @@ class FmosSaver(AsyncMethods):
 
         The values of each become objects when its `checkpoint` is first looked at.
         """
-        return islice(self._matching(config, filter, before), limit)
+        # A generator, as other savers' lists are: callers may close it early.
+        yield from islice(self._matching(config, filter, before), limit)
 
     def _matching(
         self, config: RunnableConfig | None, filter: dict[str, Any] | None,

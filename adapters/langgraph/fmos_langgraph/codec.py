@@ -6,8 +6,10 @@ LangGraph's `EncryptedSerializer` equal bytes would become different ones each t
 is cut first, and a piece that an earlier version had keeps the ciphertext that it has there.
 
     plain:   "=" or "~" (turned), kind, NUL, body
+    fields:  ".", msgpack of what the saver itself writes down, whatever the serializer is
     packed:  "z", zstd of a plain one; only of small ones, which the volume does not compress
-    sealed:  "#", pieces, encrypted index of the pieces, its cipher's name and length
+    sealed:  "#", pieces, index of the pieces, its cipher's name, both lengths;
+             pieces and index are compressed and then encrypted
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from agentfs import chunker
 
 SMALL_BYTES = 4096
 _WORTH_PACKING = 200
-_AS_IS, _TURNED, _PACKED, _SEALED = b"=", b"~", b"z", b"#"
+_AS_IS, _TURNED, _FIELDS, _PACKED, _SEALED = b"=", b"~", b".", b"z", b"#"
 _LENGTHS = struct.Struct(">II")
 _local = threading.local()
 
@@ -46,23 +48,29 @@ class Codec:
         """Whether `seal` changes anything."""
         return self._cipher is not None
 
-    def dump(self, value: Any) -> bytes:
-        """Return the bytes of a value, not encrypted yet."""
+    def dump(self, value: Any, *, pack: bool = True) -> bytes:
+        """Return the bytes of a value, not encrypted yet; packed ones cannot be packed again."""
         kind, body = self._plain.dumps_typed(value)
         turned = _header_bytes(body) if kind == "msgpack" and len(body) > SMALL_BYTES else 0
         if turned:
             head, tail = _TURNED, (body[:turned], bytes([turned]))
             return b"".join((head, kind.encode(), b"\0", memoryview(body)[turned:], *tail))
         data = b"".join((_AS_IS, kind.encode(), b"\0", body))
-        if _WORTH_PACKING <= len(data) <= SMALL_BYTES:
-            packed = _PACKED + _compressor().compress(data)
-            return packed if len(packed) < len(data) else data
-        return data
+        return _packed(data) if pack else data
+
+    def dump_fields(self, *fields: Any) -> bytes:
+        """Return the bytes of text, numbers, bytes, lists and dictionaries: `load` gives a list.
+
+        Serializers need not know bytes, so what is no value of the graph does without them.
+        """
+        return _packed(_FIELDS + ormsgpack.packb(fields))
 
     def load(self, data: bytes) -> Any:
         """Return the value that `dump` was given."""
         if data.startswith(_PACKED):
             data = zstandard.ZstdDecompressor().decompress(data[1:])
+        if data.startswith(_FIELDS):
+            return ormsgpack.unpackb(data[1:])
         kind, _, body = data.partition(b"\0")
         if kind.startswith(_TURNED):
             turned = body[-1]
@@ -78,10 +86,10 @@ class Codec:
         pieces: list[bytes] = []
         for piece in chunker.split(data, len(data)):
             key = blake3(piece).digest(16)
-            name, ciphertext = known.get(key) or self._cipher.encrypt(bytes(piece))
+            name, ciphertext = known.get(key) or self._encrypt(self._cipher, bytes(piece))
             index.append((key, name, len(ciphertext)))
             pieces.append(ciphertext)
-        name, ciphertext = self._cipher.encrypt(ormsgpack.packb(index))
+        name, ciphertext = self._encrypt(self._cipher, ormsgpack.packb(index))
         lengths = _LENGTHS.pack(len(name), len(ciphertext))
         return b"".join((_SEALED, *pieces, ciphertext, name.encode(), lengths))
 
@@ -89,12 +97,12 @@ class Codec:
         """Return the bytes that `seal` was given.
 
         Raises:
-            ValueError: the bytes are encrypted, and the saver's serializer is not.
+            ValueError: the bytes are encrypted, and the saver's serializer is not, or has
+                another key.
         """
         if not stored.startswith(_SEALED):
             return stored
-        cipher = self._require_cipher()
-        return b"".join(cipher.decrypt(*piece) for _, piece in self._pieces(stored))
+        return b"".join(self._decrypt(*piece) for _, piece in self._pieces(stored))
 
     def _pieces(self, stored: bytes) -> Iterator[tuple[bytes, tuple[str, bytes]]]:
         """Yield the key, cipher name and ciphertext of each piece."""
@@ -104,18 +112,31 @@ class Codec:
         name_bytes, index_bytes = _LENGTHS.unpack(stored[end:])
         name = stored[end - name_bytes : end].decode()
         end -= name_bytes
-        index = self._require_cipher().decrypt(name, stored[end - index_bytes : end])
+        index = self._decrypt(name, stored[end - index_bytes : end])
         start = len(_SEALED)
         for key, piece_name, length in ormsgpack.unpackb(index):
             yield key, (piece_name, stored[start : start + length])
             start += length
 
-    def _require_cipher(self) -> CipherProtocol:
+    @staticmethod
+    def _encrypt(cipher: CipherProtocol, data: bytes) -> tuple[str, bytes]:
+        """Encrypt bytes; compressed first, because a volume cannot compress a ciphertext."""
+        return cipher.encrypt(_compressor().compress(data))
+
+    def _decrypt(self, name: str, ciphertext: bytes) -> bytes:
         if self._cipher is None:
             raise ValueError(
                 "this checkpoint is encrypted: give the saver the EncryptedSerializer that wrote it"
             )
-        return self._cipher
+        try:
+            packed = self._cipher.decrypt(name, ciphertext)
+            return zstandard.ZstdDecompressor().decompress(packed)
+        # Ciphers share no error class, and many of their errors have no text.
+        except Exception as error:
+            raise ValueError(
+                f"this checkpoint cannot be decrypted ({error!r}): its bytes are damaged, or the "
+                "saver's EncryptedSerializer has another key than the one that wrote it"
+            ) from error
 
 
 def _header_bytes(body: bytes) -> int:
@@ -124,6 +145,14 @@ def _header_bytes(body: bytes) -> int:
     if 0x90 <= first <= 0x9F:
         return 1
     return {0xDC: 3, 0xDD: 5}.get(first, 0)
+
+
+def _packed(data: bytes) -> bytes:
+    """Compress small bytes where that makes them fewer."""
+    if not _WORTH_PACKING <= len(data) <= SMALL_BYTES:
+        return data
+    packed = _PACKED + _compressor().compress(data)
+    return packed if len(packed) < len(data) else data
 
 
 def _compressor() -> zstandard.ZstdCompressor:

@@ -120,7 +120,11 @@ class Shelf:
     def record(self, name: str) -> Record | None:
         """Return what the file of a checkpoint says, or None where there is none."""
         data = self._bytes(f"{self._place.checkpoints}/{name}")
-        return None if data is None else Record(*self._codec.load(data))
+        if data is None:
+            return None
+        namespace, parent, told, values, folded = self._codec.load(data)
+        metadata, checkpoint = self._codec.load(told)
+        return Record(namespace, parent, metadata, checkpoint, values, folded)
 
     def find(self, checkpoint_id: str) -> Record | None:
         """Return what the file of the checkpoint with this id says."""
@@ -150,11 +154,11 @@ class Shelf:
 
     def rewrite(self, record: Record) -> None:
         """Write the file of a checkpoint."""
-        fields = (
-            record.namespace, record.parent, record.metadata, record.checkpoint, record.values,
-            record.folded,
-        )  # fmt: skip
-        self._save(self._place.checkpoint(record.id), self._codec.seal(self._codec.dump(fields)))
+        told = self._codec.dump((record.metadata, record.checkpoint), pack=False)
+        data = self._codec.dump_fields(
+            record.namespace, record.parent, told, record.values, record.folded
+        )
+        self._save(self._place.checkpoint(record.id), self._codec.seal(data))
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove checkpoints with their waiting writes, and the values that none names then."""
@@ -204,7 +208,7 @@ class Shelf:
         """Append waiting writes of a checkpoint; `writes` says which of them count."""
         frames: list[bytes] = []
         for write in writes:
-            frame = self._codec.seal(self._codec.dump(tuple(write)))
+            frame = self._codec.seal(self._codec.dump_fields(*write))
             frames += (_FRAME.pack(len(frame)), frame)
         path = self._place.writes(checkpoint_id)
         self._in_folder(self._fs.append, path, b"".join(frames))

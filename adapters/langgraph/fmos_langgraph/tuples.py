@@ -57,6 +57,23 @@ class StoredTuple(CheckpointTuple):
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         return self.whole()[index]
 
+    def __contains__(self, item: object) -> bool:
+        return item in self.whole()
+
+    def count(self, value: Any) -> int:
+        """Return how many of the five fields equal a value."""
+        return self.whole().count(value)
+
+    def index(self, value: Any, *limits: SupportsIndex) -> int:
+        """Return which of the five fields equals a value first."""
+        return self.whole().index(value, *limits)
+
+    # Named tuples make theirs with the class of `self`, which takes other arguments here.
+    def _replace(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, **fields: Any
+    ) -> CheckpointTuple:
+        return self.whole()._replace(**fields)
+
     def __eq__(self, other: object) -> bool:
         return self.whole() == (other.whole() if isinstance(other, StoredTuple) else other)
 

@@ -49,8 +49,18 @@ def one_thread(report: Report, folders: dict[str, Path]) -> None:
             listed += [timed(lambda t=thread: list(t.saver.list(THREAD, limit=LISTED)))]
             limits = () if name == PEER else (30,)
             tell(f"list(limit={LISTED}): {name}", min(listed) * 1000, "ms", *limits)
+            report.tell(f"deserialising that alone: {name}", loading(thread), "ms")
             touched = timed(lambda t=thread: [x.checkpoint for x in t.saver.list(THREAD, limit=50)])
             report.tell(f"the same, every value looked at: {name}", touched * 1000, "ms")
+
+
+def loading(thread: Thread) -> float:
+    """Return what a serializer alone takes to make objects of the last checkpoint's values."""
+    found = thread.saver.get_tuple(THREAD)
+    assert found is not None
+    data = thread.saver.serde.dumps_typed(found.checkpoint["channel_values"])
+    samples = [timed(lambda: thread.saver.serde.loads_typed(data)) for _ in range(LISTED)]
+    return statistics.median(samples) * 1000
 
 
 def publish_times(report: Report, name: str, thread: Thread, tell: Callable[..., None]) -> None:

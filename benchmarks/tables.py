@@ -19,7 +19,7 @@ import chart
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-PAGES = ("README.md", "docs/benchmarks.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/langgraph.md")
 PICTURE = "docs/images/agentfs-growth.svg"
 _BLOCK = re.compile(r"(<!-- bench:(\w+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _PEER_SIDES = {"ours": "agentfs", "plain": "plain files (cp -a, diff -rq)"}

@@ -28,7 +28,7 @@ from fmos_langgraph.codec import Codec
 from fmos_langgraph.places import Place, file_name
 from fmos_langgraph.shelf import ByteCache, Shelf
 
-KILLS = 150 if os.environ.get("AGENTFS_SOAK") else 12
+KILLS = 80 if os.environ.get("AGENTFS_SOAK") else 12
 SEEDS = range(4) if os.environ.get("AGENTFS_SOAK") else range(1)
 ENDLESS = 10_000
 THREAD: Any = {"configurable": {"thread_id": "t"}}

@@ -71,11 +71,14 @@ class Codec:
             data = zstandard.ZstdDecompressor().decompress(data[1:])
         if data.startswith(_FIELDS):
             return ormsgpack.unpackb(data[1:])
-        kind, _, body = data.partition(b"\0")
-        if kind.startswith(_TURNED):
-            turned = body[-1]
-            body = body[-1 - turned : -1] + body[: -1 - turned]
-        return self._plain.loads_typed((kind[1:].decode(), body))
+        end = data.index(b"\0")
+        if data.startswith(_TURNED):
+            # Views, so that a large value is copied once.
+            head, whole = -1 - data[-1], memoryview(data)
+            body = b"".join((whole[head:-1], whole[end + 1 : head]))
+        else:
+            body = data[end + 1 :]
+        return self._plain.loads_typed((data[1:end].decode(), body))
 
     def seal(self, data: bytes, before: bytes | None = None) -> bytes:
         """Encrypt bytes where the serializer does, with the pieces that `before` has already."""

@@ -18,12 +18,13 @@ from typing import Any
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from fmos_langgraph import FmosSaver
-from harness import NORMAL, Report, scale, timed, workspace
+from harness import NORMAL, Measure, Report, Side, scale, timed, workspace
 from langgraph_thread import THREAD, Thread, file_bytes, run_together, write_for
 
 STEPS, MESSAGES, LISTED = scale((1000, 200, 50), (30, 6, 5))
 PROCESSES, SECONDS = scale((4, 6.0), (2, 0.2))
 OURS, PEER = "ours", "SqliteSaver"
+DURABILITY = {OURS: NORMAL, PEER: "its default: WAL, synchronous=FULL"}
 PERCENT, COPIES = 99, 5
 Opener = Callable[[Path], AbstractContextManager[Any]]
 OPENERS: dict[str, Opener] = {
@@ -42,6 +43,11 @@ def one_thread(report: Report, folders: dict[str, Path]) -> None:
     with OPENERS[OURS](folders[OURS]) as ours, OPENERS[PEER](folders[PEER]) as peer:
         threads = {OURS: Thread(ours, STEPS, MESSAGES), PEER: Thread(peer, STEPS, MESSAGES)}
         run_together(list(threads.values()), STEPS)
+        sides = [Side(name, text, lambda _: 0.0) for name, text in DURABILITY.items()]
+        put = Measure({name: thread.times.put for name, thread in threads.items()})
+        get = Measure({name: thread.times.get_tuple[-100:] for name, thread in threads.items()})
+        report.add("put", put, sides)
+        report.add("get_tuple, last 100", get, sides)
         for name, thread in threads.items():
             tell = report.tell if name == PEER else report.at_most
             publish_times(report, name, thread, tell)
@@ -130,7 +136,6 @@ def main() -> None:
         f"{STEPS:,} steps, a list growing to {MESSAGES} messages of 2 KiB, a write of 2 KiB each"
     )
     report = Report("langgraph_saver", claim, peer_version)
-    report.notes.append(f"ours: {NORMAL}; SqliteSaver: WAL, its default synchronous=FULL")
     with workspace() as home:
         folders = {name: home / name for name in OPENERS}
         for folder in folders.values():

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -265,8 +266,11 @@ def test_a_cancelled_task_leaves_a_whole_checkpoint(saver: FmosSaver) -> None:
         for _ in range(number):
             await asyncio.sleep(0)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        # A put may be done by then; after the first turn of the loop it cannot be.
+        with nullcontext() if number > 1 else pytest.raises(asyncio.CancelledError):
+            await asyncio.wait([task])
+            if number == 1 or not task.cancelled():
+                task.result()
 
     async def everything() -> None:
         for number in range(1, 6):

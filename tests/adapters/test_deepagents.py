@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,34 +55,6 @@ def _run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="session")
-def deepagents_python() -> Path:
-    """The Python of an environment with deepagents on top of ours, made once and kept."""
-    ours = sysconfig.get_paths()["purelib"]
-    cache = os.environ.get("XDG_CACHE_HOME")
-    root = Path(cache) / "fmos" if cache else Path(tempfile.gettempdir())
-    key = hashlib.sha256(f"{ours} {DEEPAGENTS}".encode()).hexdigest()[:8]
-    folder = root / f"fmos-deepagents-venv-{key}"
-    root.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test workers make it one at a time
-        if not (folder / "complete").exists():
-            _make_environment(folder, ours)
-    return folder / "bin" / "python"
-
-
-def _make_environment(folder: Path, ours: str) -> None:
-    """Make an environment that sees our packages, and add only what deepagents needs more."""
-    _step([sys.executable, "-m", "venv", "--clear", str(folder)])
-    python = str(folder / "bin" / "python")
-    site = _step([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"])
-    (Path(site.strip()) / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
-    _step([python, "-m", "pip", "install", "--quiet", DEEPAGENTS])
-    (folder / "complete").touch()
-
-
-def _step(command: list[str]) -> str:
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
-        last = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
-        pytest.skip(f"pip cannot make an environment with {DEEPAGENTS}: {last}")
-    return made.stdout
+def deepagents_python(cached_venv: Callable[..., Path]) -> Path:
+    """The Python of an environment with deepagents on top of ours."""
+    return cached_venv("deepagents", DEEPAGENTS, sees=sysconfig.get_path("purelib"))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,28 +59,6 @@ def test_the_middleware_is_still_a_name_of_the_package() -> None:
 
 
 @pytest.fixture(scope="session")
-def oldest_python() -> Path:
-    """The Python of an environment with the oldest langgraph, made once per machine and kept."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    root = Path(cache) / "fmos" if cache else Path(tempfile.gettempdir())
-    folder = root / f"fmos-langgraph-{OLDEST}-venv-py{version}"
-    root.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test workers make it one at a time
-        python = folder / "bin" / "python"
-        if not (folder / "complete").exists():
-            _make_environment(folder, python)
-    return python
-
-
-def _make_environment(folder: Path, python: Path) -> None:
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", *NEEDS],
-    ):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            last = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"pip cannot make an environment with {NEEDS[0]}: {last}")
-    (folder / "complete").touch()
+def oldest_python(cached_venv: Callable[..., Path]) -> Path:
+    """The Python of an environment with the oldest langgraph."""
+    return cached_venv("langgraph", *NEEDS)

@@ -1,11 +1,8 @@
 """Encryption at rest; the parts that need the extra run in an environment of their own."""
 
-import fcntl
-import os
 import site
 import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,30 +32,9 @@ def refused(**options):
 
 
 @pytest.fixture(scope="session")
-def python() -> Path:
-    """The Python of an environment with the extra, made once per machine and kept."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    root = Path(cache) / "fmos" if cache else Path(tempfile.gettempdir())
-    folder = root / f"fmos-encryption-venv-py{version}"
-    root.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test workers make it one at a time
-        if not (folder / "complete").exists():
-            _make_environment(folder)
-    return folder / "bin" / "python"
-
-
-def _make_environment(folder: Path) -> None:
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", EXTRA],
-    ):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            last = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"pip cannot make an environment with {EXTRA}: {last}")
-    (folder / "complete").touch()
+def python(cached_venv: Callable[..., Path]) -> Path:
+    """The Python of an environment with the extra."""
+    return cached_venv("encryption", EXTRA)
 
 
 def run(python: Path, path: Path, code: str) -> None:

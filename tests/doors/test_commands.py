@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,28 +163,6 @@ def _complete(tool: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def mcp1_python() -> Path:
-    """The Python of an environment with mcp 1.x, made once per machine and kept."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    root = Path(cache) / "fmos" if cache else Path(tempfile.gettempdir())
-    folder = root / f"fmos-mcp1-venv-py{version}"
-    root.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test workers make it one at a time
-        python = folder / "bin" / "python"
-        if not (folder / "complete").exists():
-            _make_environment(folder, python)
-    return python
-
-
-def _make_environment(folder: Path, python: Path) -> None:
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", MCP1],
-    ):
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            last = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"pip cannot make an environment with {MCP1}: {last}")
-    (folder / "complete").touch()
+def mcp1_python(cached_venv: Callable[..., Path]) -> Path:
+    """The Python of an environment with mcp 1.x."""
+    return cached_venv("mcp1", MCP1)

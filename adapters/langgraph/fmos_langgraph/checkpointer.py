@@ -96,11 +96,10 @@ class FmosSaver(OnBranch, AsyncMethods):
         """Return the checkpoint that `config` names, or its thread's newest one."""
         thread, namespace = _ids(config)
         shelf = self._shelf(Place.of(thread, namespace))
-        wanted = get_checkpoint_id(config)
         with self._fs.reading():
-            names = [file_name(wanted)] if wanted else shelf.names(limit=1)
-            record = shelf.record(names[0]) if names else None
-            return None if record is None else self._stored(thread, shelf, record).whole()
+            record = _record(shelf, config)
+            found = None if record is None else self._stored(thread, shelf, record)
+        return None if found is None else found.whole()
 
     def list(
         self,
@@ -115,18 +114,17 @@ class FmosSaver(OnBranch, AsyncMethods):
         The values of each become objects when its `checkpoint` is first looked at.
         """
         # A generator, as other savers' lists are: callers may close it early.
-        yield from islice(self._matching(config, filter, before), limit)
+        yield from islice(self._matching(config, filter, before, limit), limit)
 
     def _matching(
         self, config: RunnableConfig | None, filter: dict[str, Any] | None,
-        before: RunnableConfig | None,
+        before: RunnableConfig | None, limit: int | None,
     ) -> Iterator[CheckpointTuple]:  # fmt: skip
-        wanted = get_checkpoint_id(config) if config else None
-        end = get_checkpoint_id(before) if before else None
-        lines = [_line(shelf.names(end), thread, shelf) for thread, shelf in self._shelves(config)]
+        lines = [
+            _line(_names(shelf, config, before, None if filter else limit), thread, shelf)
+            for thread, shelf in self._shelves(config)
+        ]
         for name, thread, shelf in merge(*lines, key=lambda each: each[0], reverse=True):
-            if wanted is not None and name != file_name(wanted):
-                continue
             with self._fs.reading():
                 record = shelf.record(name)
                 if record is None or not _matches(record.metadata, filter):
@@ -158,10 +156,8 @@ class FmosSaver(OnBranch, AsyncMethods):
         Reads only these channels of the parents, and what pruning left of those that are gone.
         """
         shelf = self._shelf(Place.of(*_ids(config)))
-        wanted = get_checkpoint_id(config)
         with self._fs.reading():
-            names = [file_name(wanted)] if wanted else shelf.names(limit=1)
-            record = shelf.record(names[0]) if names else None
+            record = _record(shelf, config)
             if record is None:
                 return {channel: {"writes": []} for channel in channels}
             return deltas.Line(shelf, self._codec, channels).walk(record)
@@ -347,6 +343,24 @@ class FmosSaver(OnBranch, AsyncMethods):
     def _codec(self) -> Codec:
         # Not kept: `with_allowlist` copies a saver and changes its serializer.
         return Codec(self.serde)
+
+
+def _record(shelf: Shelf, config: RunnableConfig) -> Record | None:
+    """Return the checkpoint that a config names, or the newest one."""
+    names = _names(shelf, config, None, 1)
+    return shelf.record(names[0]) if names else None
+
+
+def _names(
+    shelf: Shelf, config: RunnableConfig | None, before: RunnableConfig | None, limit: int | None
+) -> Sequence[str]:
+    """Return the file names that two configs admit, newest first; a named one may not be there."""
+    wanted = get_checkpoint_id(config) if config else None
+    end = get_checkpoint_id(before) if before else None
+    if not wanted:
+        return shelf.names(end, limit)
+    name = file_name(wanted)
+    return [name] if end is None or name < file_name(end) else []
 
 
 def _line(names: Sequence[str], thread: str, shelf: Shelf) -> Iterator[tuple[str, str, Shelf]]:

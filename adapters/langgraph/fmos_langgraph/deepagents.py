@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import time
 from datetime import UTC, datetime
-from types import TracebackType
 
 from agentfs import (
     AgentFS,
@@ -28,6 +27,7 @@ from agentfs import (
     Stat,
 )
 from agentfs.paths import PathLike, split
+from fmos_langgraph.opening import OnBranch
 from fmos_langgraph.rooted import Rooted
 from fmos_langgraph.textfiles import Search, decode, replace_lines, unix
 
@@ -65,7 +65,7 @@ _FAILURES = (AgentFSError, ValueError)
 _NO_TEXT = "Error: Cannot edit binary files with text replacements."
 
 
-class FmosBackend(BackendProtocol):
+class FmosBackend(OnBranch, BackendProtocol):
     """A deepagents backend on a branch of a volume; safe between threads and processes.
 
     Each call is one transaction, or reads one state. Nothing raises: the results say what failed.
@@ -85,7 +85,7 @@ class FmosBackend(BackendProtocol):
         self._fs = fs
         self._view = Rooted(fs, root)
         self._search_s = search_s
-        self._owner = False
+        self._owns_fs = False
 
     @classmethod
     def from_path(
@@ -102,36 +102,13 @@ class FmosBackend(BackendProtocol):
         except BaseException:
             fs.close()
             raise
-        backend._owner = True
+        backend._owns_fs = True
         return backend
-
-    @property
-    def fs(self) -> AgentFS:
-        """Return the handle that the agent's files are on, to fork, snapshot or diff."""
-        return self._fs
 
     @property
     def root(self) -> str:
         """Return the directory of the volume that the agent knows as `/`."""
         return self._view.root
-
-    def close(self) -> None:
-        """Close the volume, if `from_path` opened it."""
-        if self._owner:
-            self._fs.close()
-
-    def __enter__(self) -> FmosBackend:
-        """Return the backend."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the backend."""
-        self.close()
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How a saver or store comes to its branch: from a file, an FMOS home or an open handle."""
+"""How a saver, store or backend gets its branch: from a file, an FMOS home or an open handle."""
 
 from __future__ import annotations
 

@@ -29,9 +29,10 @@ _BATCH = 100
 # Short writes, which wait for each other; what is not here (also gc, put_tree) lets them through.
 _WRITES = frozenset({
     "write", "append", "truncate", "mkdir", "rmdir", "remove", "rename", "copy", "symlink", "link",
-    "chmod", "utime", "setxattr", "removexattr", "snapshot", "restore", "fork", "delete_branch",
+    "chmod", "chown", "mknod", "utime", "setxattr", "removexattr", "snapshot", "restore", "fork",
+    "delete_branch", "overlay", "refresh_overlay", "discard",
     "delete_snapshot", "set_default_branch", "merge", "record", "set", "delete", "start", "finish",
-    "error", "remove_rule", "replace", "set_quota", "set_retention",
+    "error", "remove_rule", "replace", "set_quota", "set_retention", "add", "retry",
 })  # fmt: skip
 # Whoever walks may take names out of each list before the walk goes on.
 _ONE_BY_ONE = frozenset({"walk"})
@@ -305,6 +306,11 @@ class AsyncAgentFS:
     def watch(self, *arguments: Any, **options: Any) -> AsyncWatch:
         """Yield each journal row once with `async for`; the arguments are those of `AgentFS`."""
         return AsyncWatch(functools.partial(self.sync.watch, *arguments, **options))
+
+    @property
+    def triggers(self) -> Any:
+        """Return the triggers, with the calls of `AgentFS.triggers` to await."""
+        return _Names(self._workers, self.sync.triggers)
 
     @property
     def rules(self) -> Any:

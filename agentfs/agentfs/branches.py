@@ -125,12 +125,18 @@ def restore_paths(view: View, ref: str, paths: list[str]) -> None:
 
 
 def _restore_path(view: View, past: View, path: str) -> None:
-    old = _past_node(past, path)
+    bring_back(view, past, path, path)
+
+
+def bring_back(view: View, past: View, origin: str, path: str) -> None:
+    """Let a path have what another state has at `origin`, or nothing where that has nothing."""
+    old = _past_node(past, origin)
     place = directories.locate(view, path, follow=False, through=False)
     acl.require_tree(view, place.path, "write")
     directories.forget_below(view, place.path)
-    has_links = links.any_at(view, place.path, place.node) or links.any_at(past, path, old)
-    has_links = has_links and past.state is not view.state  # nothing changes then
+    has_links = links.any_at(view, place.path, place.node) or links.any_at(past, origin, old)
+    # Nothing changes where both are the same.
+    has_links = has_links and (past.state is not view.state or origin != path)
     kept = None
     if has_links:
         bump(view.session, view.state.name)
@@ -139,7 +145,7 @@ def _restore_path(view: View, past: View, path: str) -> None:
     if old is not None:
         directories.set_entry(view, place.directory, place.name, old.id, place.node is None)
         if has_links:
-            links.adopt(view, past, path, place.path)
+            links.adopt(view, past, origin, place.path)
     elif place.node is not None:
         directories.drop_entry(view, place.directory, place.name)
     before, after = (each.id if each else None for each in (place.node, old))

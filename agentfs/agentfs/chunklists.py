@@ -55,6 +55,8 @@ def decode(layout: int, data: bytes) -> ChunkList:
     """
     if not layout:
         return ChunkList(1, [], data)
+    if layout < 0:
+        raise Corrupt("chunk list", "the content is in a file of the host")
     if len(data) < _COUNT.size:
         raise Corrupt("chunk list", "it is too short")
     end = _COUNT.size + _COUNT.unpack_from(data)[0] * _ITEM.size

@@ -24,12 +24,13 @@ from .errors import (
 from .types import Durability
 
 APPLICATION_ID = 0x41474653  # "AGFS"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_BRANCH = "main"
 _HEADER = b"SQLite format 3\0"
 # What SQLite says instead of "full" where the limit is a user's and not the disk's.
 _WRITE_REFUSED = {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE}
 _SCHEMA = Path(__file__).with_name("schema.sql")
+_MIGRATIONS = {1: Path(__file__).with_name("migrations") / "0002_overlays.sql"}
 _ROOT_MODE = 0o755
 _ASK_AGAIN_S = (0.0002, 0.001)
 
@@ -226,18 +227,34 @@ def _touch(path: str) -> None:
 
 def _is_volume(connection: apsw.Connection, path: str) -> bool:
     """Say whether the file has the format, and refuse one with any other content."""
-    found = connection.execute(
+    # All rows are fetched: beside a read that is still open no transaction could begin.
+    found: list[Row] = connection.execute(
         "SELECT (SELECT application_id FROM pragma_application_id),"
         " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
-    )
-    application, version, tables = one(found, path)
+    ).fetchall()
+    application, version, tables = found[0]
     if application == APPLICATION_ID:
         if version > FORMAT_VERSION:
             raise NewerFormat(path, f"version {version}, this release reads {FORMAT_VERSION}")
+        if version in _MIGRATIONS and not connection.in_transaction:
+            _migrate(connection)
         return True
     if application or version or tables:
         raise NotAVolume(path, "it is an SQLite file of something else")
     return False
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    """Bring an older format to this release's, one version after the other, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        while (version := connection.execute("PRAGMA user_version").get) in _MIGRATIONS:
+            connection.execute(_MIGRATIONS[version].read_text(encoding="utf-8"))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _create(connection: apsw.Connection, path: str, busy_s: float) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from . import acl, directories, files, links, nodes
 from .directories import LINKED_FILE
-from .nodes import DIRECTORY, FILE, LINK, Node
+from .nodes import DIRECTORY, FILE, LINK, ON_HOST, Node
 from .paths import LINKS_NAME, SYSTEM_NAME, is_inside, is_system, join
+from .posix import lasting
 from .transaction import Session
 from .types import Change, ChangeKind
 
@@ -77,7 +78,7 @@ class Comparison:
             return
         if before.kind != DIRECTORY and not same_bytes(self.session, before, after):
             self._add(path, "modified", before, after)
-        elif (before.mode, before.xattrs) != (after.mode, after.xattrs):
+        elif (before.mode, lasting(before.xattrs)) != (after.mode, lasting(after.xattrs)):
             self._add(path, "mode", before, after)
         if before.kind == DIRECTORY:
             self._directories(path, before, after)
@@ -168,8 +169,10 @@ def new_links(
                 yield join(path, name), node
             elif node is not None and node.kind == DIRECTORY and name != LINKS_NAME:
                 past = None if was is None else nodes.get(session, was)
-                plain = past is None or past.kind != DIRECTORY
-                waiting.append((join(path, name), None if plain else past, node))
+                plain = past is None or past.kind != DIRECTORY or past.layout == ON_HOST
+                # What nobody has listed has no hard links, and the host is not asked.
+                if node.layout != ON_HOST:
+                    waiting.append((join(path, name), None if plain else past, node))
 
 
 def differing(

@@ -9,11 +9,20 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, cast
 
-from . import acl, nodes
+from . import acl, listing, nodes
 from .connection import one
 from .errors import Corrupt, NotADirectory, NotFound, TooManyLinks
-from .nodes import COLUMNS, DIRECTORY, FILE, LINK, SYMLINK, Node, View
-from .paths import LINKS_NAME, LINKS_PATH, from_stored, join, normalise, split, to_stored
+from .nodes import COLUMNS, DIRECTORY, FILE, LINK, ON_HOST, SYMLINK, Node, View
+from .paths import (
+    LINKS_NAME,
+    LINKS_PATH,
+    OVERLAYS_PATH,
+    from_stored,
+    join,
+    normalise,
+    split,
+    to_stored,
+)
 from .transaction import Session
 
 BUCKET_ENTRIES = 128
@@ -40,8 +49,8 @@ _TOUCH = "UPDATE node SET entries = ?, mtime_ns = ?, ctime_ns = ? WHERE id = ?"
 _SET_DEPTH = "UPDATE node SET depth = ? WHERE id = ?"
 _COPY_NODE = (
     "INSERT INTO node(id, kind, generation, mode, size, mtime_ns, ctime_ns, depth, entries, layout,"
-    " xattrs, data) SELECT ?, kind, ?, mode, size, mtime_ns, ctime_ns, depth, entries, layout,"
-    " xattrs, data FROM node WHERE id = ?"
+    " xattrs) SELECT ?, kind, ?, mode, size, mtime_ns, ctime_ns, depth, entries, layout,"
+    " xattrs FROM node WHERE id = ?"
 )
 _COPY_BUCKET = (
     "INSERT INTO entry(bucket, name, node) SELECT ?, name, node FROM entry WHERE bucket=?"
@@ -79,7 +88,8 @@ class Directory:
     """A resolved directory of a branch or snapshot, with its place in the tree."""
 
     __slots__ = (
-        "depth", "entries", "files", "generation", "id", "name", "parent", "path", "slots",
+        "depth", "entries", "files", "generation", "id", "layout", "name", "parent", "path",
+        "slots",
     )  # fmt: skip
 
     def __init__(self, parent: Directory | None, name: str, path: str, node: Node) -> None:
@@ -91,6 +101,7 @@ class Directory:
         self.generation = node.generation
         self.depth = node.depth
         self.entries = node.entries
+        self.layout = node.layout
         self.slots: dict[int, _Slot] = {}
         # Versions of files never change, so that only the name's own changes have to be noted.
         self.files: dict[str, Node] = {}
@@ -238,12 +249,31 @@ def find(view: View, path: str, follow: bool = True) -> Node:
 # -- reading ----------------------------------------------------------------------------------
 
 
+def listed(session: Session, node: Node) -> Node:
+    """Return a directory's node with its entries, which an overlay's may still lack."""
+    return listing.fill(session, node.id) if node.layout == ON_HOST else node
+
+
+def _list(session: Session, directory: Node | Directory) -> Node | Directory:
+    if directory.layout != ON_HOST:
+        return directory
+    node = listing.fill(session, directory.id)
+    if isinstance(directory, Node):
+        return node
+    directory.depth, directory.entries, directory.layout = node.depth, node.entries, 0
+    return directory
+
+
 def lookup(session: Session, directory: Node | Directory, name: str) -> Node | None:
     """Return the node with a name in a directory."""
     known = directory.files if isinstance(directory, Directory) else {}
     node = known.get(name)
     if node is not None:
         return node
+    directory = _list(session, directory)
+    unseen = session.unseen.names
+    if unseen and directory.id in unseen:
+        return unseen[directory.id].get(name)
     bucket = directory.id
     if directory.depth:
         slot = session.name_hash(name) & ((1 << directory.depth) - 1)
@@ -281,6 +311,7 @@ def _slot(session: Session, directory: Node | Directory, slot: int) -> _Slot:
 
 def buckets(session: Session, node: Node | Directory) -> dict[int, int]:
     """Return the bucket of each slot; a directory of depth 0 has one slot."""
+    node = _list(session, node)
     if not node.depth:
         return {0: node.id}
     return dict(session.execute(_REFS, (node.id,)))
@@ -288,6 +319,9 @@ def buckets(session: Session, node: Node | Directory) -> dict[int, int]:
 
 def names(session: Session, node: Node | Directory) -> list[str]:
     """Return the names in a directory, in no order."""
+    node = _list(session, node)
+    if node.id in session.unseen.names:
+        return list(session.unseen.names[node.id])
     found = session.execute(_NAMES_OF_ALL if node.depth else _NAMES, (node.id,))
     return [name if isinstance(name, str) else from_stored(name) for (name,) in found]
 
@@ -296,6 +330,11 @@ def last_names(
     session: Session, directory: Directory, limit: int | None, before: str | None
 ) -> list[str]:
     """Return the last names of a directory, last first; names that are not UTF-8 are left out."""
+    _list(session, directory)
+    if directory.id in session.unseen.names:
+        unseen = sorted(session.unseen.names[directory.id], reverse=True)
+        wanted = [each for each in unseen if before is None or each < before]
+        return [each for each in wanted if isinstance(to_stored(each), str)][:limit]
     # A blob sorts after every text.
     stop = b"" if before is None else before
     count = -1 if limit is None else limit
@@ -311,6 +350,8 @@ def entries(session: Session, wanted: set[int]) -> dict[str, int]:
     """Return names and node ids in some buckets."""
     found: dict[str, int] = {}
     for bucket in wanted:
+        unseen = session.unseen.names.get(bucket, {})
+        found |= {name: node.id for name, node in unseen.items()}
         for name, node in session.execute(_ENTRIES, (bucket,)):
             found[from_stored(name)] = node
     return found
@@ -320,7 +361,7 @@ def differing(
     session: Session, old: set[int], new: set[int]
 ) -> dict[str, tuple[int | None, int | None]]:
     """Return the names that lead to other nodes in other buckets, with both node ids."""
-    if len(old) == len(new) == 1:
+    if len(old) == len(new) == 1 and not session.unseen.names:
         pairs = ((*old, *new), (*new, *old))
         was, now = (
             {from_stored(name): node for name, node in session.execute(_MISSING, pair)}
@@ -339,6 +380,7 @@ def scan(session: Session, node: Node | Directory) -> list[tuple[str, Node]]:
     """Return names and nodes in a directory, sorted by name."""
     found: list[tuple[str, Node]] = []
     for bucket in set(buckets(session, node).values()):
+        found += session.unseen.names.get(bucket, {}).items()
         rows = session.execute(_SCAN, (bucket,))
         found.extend((from_stored(row[0]), Node(*row[1:])) for row in rows)
     found.sort(key=lambda each: each[0])
@@ -362,6 +404,7 @@ def own(view: View, directory: Directory) -> None:
 def _copy_on_write(view: View, directory: Directory) -> None:
     """Copy one shared directory whose parent is owned."""
     state, session = view.state, view.session
+    _list(session, directory)
     old, new = directory.id, session.new_id("next_node")
     session.execute(_COPY_NODE, (new, state.generation, old))
     session.execute(_COPY_REFS if directory.depth else _COPY_BUCKET, (new, old))
@@ -398,8 +441,9 @@ def drop_entry(view: View, directory: Directory, name: str) -> None:
 
 def _note(view: View, directory: Directory, name: str, node_id: int | None) -> None:
     """Check the access rules for a name that changes, and keep what the quota has to count."""
-    acl.require_write(view, join(directory.path, name))
-    if view.state.replaced is not None:
+    path = join(directory.path, name)
+    acl.require_write(view, path)
+    if view.state.replaced is not None and not path.startswith(f"{OVERLAYS_PATH}/"):
         old = lookup(view.session, directory, name)
         view.state.replaced.append((old.id if old else None, node_id))
 

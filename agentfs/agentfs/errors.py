@@ -22,6 +22,11 @@ AgentFSError
 +-- ExtensionError                          extension.invalid       exit 2
 +-- TransactionRequired                     transaction.required    exit 2
 +-- HostError (OSError)                     host.failed             exit 4
++-- ForeignVolume                           spec04.unreadable       exit 8
+|   +-- HostChanged (ESTALE)                host.changed            exit 7
++-- RunError
+|   +-- NoSandbox                             run.no_sandbox          exit 125
+|   +-- NoBackend                             run.no_backend          exit 125
 +-- VolumeError
     +-- VolumeNotFound (FileNotFoundError)  volume.not_found        exit 3
     +-- VolumeDenied (PermissionError)      volume.denied           exit 6
@@ -134,7 +139,7 @@ class InvalidName(AgentFSError, OSError):
 
 
 class NameTooLong(InvalidName):
-    """A name above 255 bytes or a path above 4096 bytes."""
+    """A name above 255 bytes or a path above 8192 bytes."""
 
     code, number = "fs.name_too_long", errno.ENAMETOOLONG
     template = "name too long: {subject!r}"
@@ -237,6 +242,46 @@ class HostError(AgentFSError, OSError):
 
     code, exit_code, number = "host.failed", 4, errno.EIO
     template = "cannot transfer the host path {subject!r}"
+
+
+class HostChanged(HostError):
+    """A file of an overlay's host directory is not what it was when the overlay first saw it."""
+
+    code = "host.changed"
+    exit_code = 7
+    template = "host file {subject!r} changed underneath"
+    hint = "see `agentfs overlay --status`; `--refresh` takes it as it is now"
+    number = errno.ESTALE
+
+
+class ForeignVolume(AgentFSError):
+    """A file is no Turso AgentFS 0.4 volume, is damaged, or changes while it is read."""
+
+    code, exit_code = "spec04.unreadable", 8
+    template = "cannot read {subject!r} as an AgentFS 0.4 volume"
+
+
+class RunError(AgentFSError):
+    """A command that was not run on a branch."""
+
+    code, exit_code = "run.failed", 125
+    template = "cannot run {subject!r}"
+
+
+class NoSandbox(RunError):
+    """Nothing here can confine a command, and nobody said that it may run without that."""
+
+    code = "run.no_sandbox"
+    template = "refusing to run {subject!r} unconfined"
+    hint = "install bubblewrap, or add --unconfined to let it reach whatever you can"
+
+
+class NoBackend(RunError):
+    """No way to show a branch to a command works here."""
+
+    code = "run.no_backend"
+    template = "the back end {subject!r} does not work here"
+    hint = "--backend auto takes one that does"
 
 
 class VolumeError(AgentFSError):

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 
-from . import acl, chunklists, chunks, directories, edits, journal, nodes
+from . import acl, chunklists, chunks, copyup, directories, edits, journal, nodes
 from .chunklists import HOLE, ChunkList
 from .directories import Place
 from .edits import INLINE_BYTES, Overlay
-from .errors import Corrupt, InvalidArgument, IsADirectory, NotFound
-from .nodes import DIRECTORY, FILE, Node, View
+from .errors import Corrupt, HostChanged, InvalidArgument, IsADirectory, NotFound
+from .nodes import DIRECTORY, FILE, ON_HOST, Node, View
 from .paths import split
 from .transaction import Session
 
@@ -23,6 +23,8 @@ Patch = tuple[int, bytes | bytearray | memoryview | None]
 def content(view: View, node: Node, start: int = 0, stop: int | None = None) -> bytes:
     """Return the bytes of a file version, or a range of them."""
     stop = node.size if stop is None else min(stop, node.size)
+    if node.layout == ON_HOST:
+        return copyup.read(view.session, node, start, stop)
     if not node.layout:
         stored = nodes.data(view.session, node.id)
         return stored if not start and stop == len(stored) else stored[start:stop]
@@ -33,20 +35,42 @@ def content(view: View, node: Node, start: int = 0, stop: int | None = None) -> 
 
 
 def chunk_list(session: Session, node: Node) -> ChunkList:
-    """Return how the content of a file version is stored, from verified data."""
+    """Return how the content of a file version is stored, from verified data.
+
+    In a write transaction this takes the content of a host file into the volume.
+    """
+    if node.layout == ON_HOST:
+        return copyup.take(session, node)
     return chunklists.decode(node.layout, nodes.data(session, node.id))
 
 
 def pieces(view: View, node: Node, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
     """Yield the bytes of a file version, or a range of them, in pieces of bounded size."""
+    return pieces_of(view.session, node, start, stop)
+
+
+def pieces_of(
+    session: Session, node: Node, start: int = 0, stop: int | None = None
+) -> Iterator[bytes]:
+    """Yield the bytes of a file version, or a range of them, as `pieces` does."""
     stop = node.size if stop is None else min(stop, node.size)
-    return chunklists.read(view.session, chunk_list(view.session, node), start, stop)
+    if node.layout == ON_HOST:
+        return copyup.pieces(session, node, start, stop)
+    return chunklists.read(session, chunk_list(session, node), start, stop)
 
 
 def same_bytes(session: Session, one: Node, other: Node) -> bool:
-    """Say whether two files hold the same bytes, however stored, holding neither in memory."""
+    """Say whether two files hold the same bytes, however stored, holding neither in memory.
+
+    A file of the host that changed underneath is like no other.
+    """
     if one.size != other.size:
         return False
+    if ON_HOST in (one.layout, other.layout):
+        try:
+            return _same_from(session, (one, other), 0, one.size)
+        except HostChanged:
+            return False
     contents = chunk_list(session, one), chunk_list(session, other)
     left, right = (chunklists.segments(session, each) for each in contents)
     position = 0
@@ -54,13 +78,11 @@ def same_bytes(session: Session, one: Node, other: Node) -> bool:
         if ours != theirs:
             break
         position = ours.offset + ours.length
-    return _same_from(session, contents, position, one.size)
+    return _same_from(session, (one, other), position, one.size)
 
 
-def _same_from(
-    session: Session, contents: tuple[ChunkList, ChunkList], start: int, size: int
-) -> bool:
-    left, right = (chunklists.read(session, each, start, size) for each in contents)
+def _same_from(session: Session, versions: tuple[Node, Node], start: int, size: int) -> bool:
+    left, right = (pieces_of(session, each, start, size) for each in versions)
     ours = theirs = b""
     while start < size:
         ours, theirs = ours or next(left, b""), theirs or next(right, b"")
@@ -82,6 +104,8 @@ def verify_all(session: Session) -> Iterator[tuple[str, int, str]]:
 
 def check(session: Session, node: Node, sizes: Mapping[int, int]) -> str | None:
     """Return what is wrong with a file's list of chunks, given the size of every chunk, or None."""
+    if node.layout == ON_HOST:
+        return None
     try:
         content = chunk_list(session, node)
         for _, chunk_id, length in chunklists.segments(session, content):
@@ -120,7 +144,7 @@ def read_remembered(session: Session, ref: str, path: str) -> bytes | None:
         return None
     parent, name = split(path)
     directory = state.directories.get(parent)
-    if directory is None or not name:
+    if directory is None or not name or directory.layout == ON_HOST:
         return None
     try:
         node = directories.lookup(session, directory, name)
@@ -214,7 +238,12 @@ def patch(view: View, path: str, patches: Sequence[Patch], operation: str = "wri
     """Apply writes at offsets and changes of size to the file at a path, in order."""
     place = directories.locate(view, path)
     session = view.session
-    made = chunk_list(session, require_file(place, path))
+    node = require_file(place, path)
+    offset, data = patches[0]
+    if node.layout == ON_HOST and data is None and offset < node.size:
+        made = copyup.take_beginning(session, node, offset)
+    else:
+        made = chunk_list(session, node)
     overlay = Overlay()
     for offset, data in patches:
         if data is not None:

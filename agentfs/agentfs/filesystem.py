@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, overload
+from typing import IO, TYPE_CHECKING, Any, Protocol, overload
 
 from . import (
+    apply,
     branches,
     diff,
     directories,
@@ -20,12 +21,15 @@ from . import (
     gc,
     handles,
     history,
+    hoststatus,
     journal,
     links,
     merge,
     mirror,
+    overlay,
     quota,
     search,
+    spec04,
     statistics,
     transfer,
     tree,
@@ -39,9 +43,11 @@ from .kv import KeyValues
 from .nodes import DIRECTORY_MODE, LINK, Node, View, get, to_stat
 from .paths import LINKS_NAME, SYSTEM_NAME, PathLike, join, normalise
 from .rules import AccessRules
+from .spec04.outcome import Spec04Totals
 from .toolcalls import ToolCalls
 from .transaction import PAST_MARK, ReadScope, Session, Volume, WriteScope
 from .types import (
+    Applied,
     Branch,
     BranchName,
     Change,
@@ -49,11 +55,13 @@ from .types import (
     Durability,
     Finding,
     GcResult,
+    HostChange,
     JournalCheck,
     JournalRow,
     Match,
     MergeResult,
     MirrorChange,
+    Overlay,
     Progress,
     Quota,
     Snapshot,
@@ -64,6 +72,9 @@ from .types import (
     Usage,
 )
 from .watch import Watch
+
+if TYPE_CHECKING:
+    from .triggers import Triggers
 
 BUSY_S = 30.0
 
@@ -465,9 +476,40 @@ class AgentFS:
         """Set the permission bits."""
         self._change(tree.chmod, self._normal(path), mode)
 
-    def utime(self, path: PathLike, mtime_ns: int | None = None) -> None:
-        """Set the time of last modification, by default to now."""
-        self._change(tree.utime, self._normal(path), mtime_ns)
+    def chown(
+        self, path: PathLike, uid: int | None, gid: int | None = None, follow: bool = True
+    ) -> None:
+        """Set the owner and the group; None leaves one as it is.
+
+        Nothing is stored for this process's own user and group: those are whoever looks. A program
+        that runs as its owner (set-user-id) loses that right. Without `follow` a final symbolic
+        link itself is changed.
+
+        Raises:
+            InvalidArgument: an id is out of range.
+        """
+        self._change(tree.chown, self._normal(path), uid, gid, follow)
+
+    def mknod(self, path: PathLike, mode: int, device: int = 0) -> None:
+        """Make an empty file, FIFO, socket, or device node, as the type bits of `mode` say.
+
+        `device` is the number that `os.makedev` gives. Only a mount lets programs use them.
+
+        Raises:
+            AlreadyExists, NotFound.
+            InvalidArgument: the type bits ask for a directory or a link.
+        """
+        self._change(tree.mknod, self._normal(path), mode, device)
+
+    def utime(
+        self, path: PathLike, mtime_ns: int | None = None, atime_ns: int | None = None,
+        follow: bool = True,
+    ) -> None:  # fmt: skip
+        """Set the times of last modification, by default now, and of access, by default the same.
+
+        Without `follow` a final symbolic link itself is changed.
+        """
+        self._change(tree.utime, self._normal(path), mtime_ns, atime_ns, follow)
 
     def getxattr(self, path: PathLike, name: str) -> bytes:
         """Return one extended attribute.
@@ -691,6 +733,13 @@ class AgentFS:
         """Return the access rules of the volume."""
         return AccessRules(self._change, self._ask)
 
+    @property
+    def triggers(self) -> Triggers:
+        """Return the triggers of the volume: what runs on a change; see `triggers.Runner`."""
+        from .triggers import Triggers  # noqa: PLC0415 - start-up time
+
+        return Triggers(self)
+
     def quota(self) -> Quota:
         """Return the limits of this branch and what it uses."""
         return self._ask(quota.read)
@@ -842,6 +891,102 @@ class AgentFS:
 
     # -- host -------------------------------------------------------------------------------
 
+    def overlay(self, host_path: PathLike, at: PathLike = "/") -> Overlay:
+        """Lay the branch over a host directory, which is read on first use and never written.
+
+        `at` must be empty or not there yet. Forks, snapshots and merges take the overlay along.
+
+        Raises:
+            HostError: the host path is no directory, or not readable.
+            AlreadyExists: something is at the path, or another overlay.
+        """
+        return self._change(overlay.attach, os.fspath(host_path), self._normal(at))
+
+    def overlays(self) -> list[Overlay]:
+        """Return the overlays of this branch."""
+        return self._ask(overlay.listing_of)
+
+    def host_diff(
+        self, at: PathLike | None = None, path: PathLike | None = None
+    ) -> Iterator[Change]:
+        """Yield what this branch changed against an overlay's host tree as it was first seen.
+
+        `at` is the overlay's place, and may be left out when there is one; `path` limits the
+        changes to those at and below a path of the volume.
+
+        Raises:
+            NotFound, InvalidArgument: there is no overlay, or several.
+        """
+        places = [None if each is None else self._normal(each) for each in (at, path)]
+        return iter(self._ask(overlay.host_diff, *places))
+
+    def host_status(self, at: PathLike | None = None) -> list[HostChange]:
+        """Return what the host changed below an overlay since this branch saw it.
+
+        What was never looked at is not compared.
+
+        Raises:
+            NotFound, InvalidArgument: as of `host_diff`.
+            HostChanged: the host directory itself is gone or another one.
+        """
+        return self._ask(hoststatus.status, None if at is None else self._normal(at))
+
+    def refresh_overlay(
+        self, paths: Iterable[PathLike] | None = None, at: PathLike | None = None, *,
+        keep_ours: bool = False,
+    ) -> tuple[list[HostChange], list[HostChange]]:  # fmt: skip
+        """Take over what the host changed; return what was taken and what is disputed.
+
+        What this branch changed as well is disputed and left alone. With `keep_ours` the branch
+        keeps its own there, and `apply` then replaces what the host has now.
+
+        Raises:
+            NotFound, InvalidArgument, HostChanged: as of `host_status`.
+        """
+        return self._change(
+            hoststatus.refresh, None if at is None else self._normal(at), _texts(paths), keep_ours
+        )
+
+    def apply(
+        self, paths: Iterable[PathLike] | None = None, at: PathLike | None = None, *,
+        dry_run: bool = False, outside_links: bool = False, progress: Progress | None = None,
+    ) -> Applied:  # fmt: skip
+        """Write what this branch changed in an overlay to the host, or only what is at some paths.
+
+        Paths are relative to the overlay's root. Each file is replaced atomically, and only if the
+        host still has what the branch saw there: if not, it is a conflict, and nothing is written
+        for it. Links that lead out of the host directory are conflicts without `outside_links`.
+        A run that was killed is finished by the next one.
+
+        Raises:
+            NotFound, InvalidArgument: no overlay, several, or nothing changed at a path.
+            HostChanged: the host directory itself is gone or another one.
+            HostError: another process applies changes to it.
+            OSError: the host's disk is full, failing or read-only; what was written is noted.
+        """
+        if self._read_only and not dry_run:
+            raise ReadOnly(self.branch, "this handle is a view")
+        place = None if at is None else self._normal(at)
+        work = apply.Application(self, place, _texts(paths), outside_links)
+        if dry_run:
+            work.look()
+        else:
+            work.run(progress)
+        return work.result(dry_run)
+
+    def discard(
+        self, paths: Iterable[PathLike] | None = None, at: PathLike | None = None
+    ) -> list[Change]:
+        """Undo what this branch changed in an overlay, or only at some paths; return what that was.
+
+        Paths are relative to the overlay's root.
+
+        Raises:
+            NotFound, InvalidArgument: no overlay, several, or nothing changed at a path.
+        """
+        place = None if at is None else self._normal(at)
+        return self._change(overlay.discard, place, _texts(paths))
+
     def put_tree(
         self, host_path: PathLike, path: PathLike, *, exclude: Iterable[str] = (),
         progress: Callable[[Totals], None] | None = None,
@@ -888,6 +1033,38 @@ class AgentFS:
             force=force, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
+    def import_spec04(
+        self, host_path: PathLike, path: PathLike = "/", *,
+        progress: Callable[[Totals], None] | None = None,
+    ) -> Spec04Totals:  # fmt: skip
+        """Bring a Turso AgentFS 0.4 volume to a directory; its keys and tool calls come along.
+
+        What an overlay removed from its base is removed here too. Batches are atomic, and the same
+        call again writes nothing twice. What cannot be right in the volume is left out by name.
+
+        Raises:
+            HostError: the file cannot be read.
+            ForeignVolume: it is no such volume, is damaged, or is written to meanwhile.
+        """
+        return spec04.read_volume(self, Path(host_path), self._normal(path), progress)
+
+    def export_spec04(
+        self, path: PathLike, host_path: PathLike, *, force: bool = False, full: bool = False,
+        progress: Callable[[Totals], None] | None = None,
+    ) -> Spec04Totals:  # fmt: skip
+        """Write a directory, the keys and the tool calls as a Turso AgentFS 0.4 volume.
+
+        At an overlay this is what the branch changed, or with `full` the whole tree.
+
+        Raises:
+            AlreadyExists: the host file is there, and `force` is missing.
+            HostError: the host refuses, or has no room.
+            NotFound, NotADirectory.
+        """
+        return spec04.write_volume(
+            self, self._normal(path), Path(host_path), force=force, full=full, progress=progress
+        )
+
     def get_tree(self, path: PathLike, host_path: PathLike) -> Totals:
         """Write a file or tree of the volume to the host."""
         return transfer.get_tree(self, self._normal(path), Path(host_path))
@@ -900,6 +1077,10 @@ def _note_rekey(view: View, encrypted: bool) -> None:
 def _set_quota(view: View, max_bytes: int | None, max_files: int | None) -> None:
     quota.limit(view, max_bytes, max_files)
     journal.append(view, "quota", detail={"bytes": max_bytes, "files": max_files})
+
+
+def _texts(paths: Iterable[PathLike] | None) -> list[str] | None:
+    return None if paths is None else [os.fspath(each) for each in paths]
 
 
 def _to_bytes(data: bytes | str) -> bytes:

@@ -176,7 +176,7 @@ class AgentFileSystem(AbstractFileSystem):
         return {
             "name": path,
             "size": 0 if found.is_dir else found.size,
-            "type": _KINDS[found.kind],
+            "type": _KINDS.get(found.kind, "other"),
             "mode": found.mode,
             "ino": found.node,
             "mtime": found.mtime_ns / 1e9,

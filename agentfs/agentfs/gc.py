@@ -139,7 +139,7 @@ class Mark:
             self.nodes.add(node_id)
             if kind == DIRECTORY:
                 self.depths[node_id] = depth
-            elif layout:
+            elif layout > 0:
                 self.chunked.add(node_id)
         for (bucket,) in session.execute(_BUCKETS):
             self.buckets.add(bucket)
@@ -199,9 +199,13 @@ class Mark:
                 self._page(levels - 1, below)
 
     def newer_files(self) -> None:
-        """Mark the chunks of the files that were made since, which may have found old chunks."""
+        """Mark the chunks of files that were made, or taken in from the host, since.
+
+        They may have found old chunks.
+        """
         for (node_id,) in self.session.execute(_CHUNKED).fetchall():
-            if self.nodes.add(node_id):
+            if node_id not in self.chunked:
+                self.chunked.add(node_id)
                 self.file(node_id)
 
 

@@ -71,7 +71,7 @@ _SET_ATTRIBUTES = "UPDATE node SET mode = ?, mtime_ns = ?, xattrs = ? WHERE id =
 _WHOLE = frozenset({"fork", "snapshot", "delete_branch"})
 _SETS_ROOT = frozenset({"restore", "merge"})
 _MOVES = frozenset({"rename", "copy", "link"})
-_ATTRIBUTES = frozenset({"chmod", "utime", "setxattr", "removexattr"})
+_ATTRIBUTES = frozenset({"chmod", "chown", "utime", "setxattr", "removexattr"})
 # What these undo is never a directory, so that of many on one path only the oldest counts.
 _PLAIN = frozenset({"write", "append", "truncate", "put", "kv.set", "kv.delete", "symlink"})
 

@@ -68,18 +68,28 @@ def append(
     if view.state.replaced:
         quota.settle(view)
     session = view.session
-    if session.head is None:
-        session.head = session.execute(_HEAD).fetchone() or (0, FIRST_HASH)
-    seq = session.head[0] + 1
+    number, previous = _head(session)
+    seq = number + 1
     text = _canonical_detail(detail) if detail else "{}"
     fields = (seq, time.time_ns(), view.principal, view.state.name, operation, path, path2)
-    digest = _hash(session.head[1], (*fields, before, after, text))
+    digest = _hash(previous, (*fields, before, after, text))
     session.execute(
         _INSERT,
         (*fields[:5], to_stored(path), to_stored(path2), before, after, text, digest),
     )
     session.head = (seq, digest)
     return seq
+
+
+def head(session: Session) -> int:
+    """Return the number of the newest row, or of the last one that gc let go."""
+    return _head(session)[0]
+
+
+def _head(session: Session) -> tuple[int, bytes]:
+    if session.head is None:
+        session.head = session.execute(_HEAD).fetchone() or (0, FIRST_HASH)
+    return session.head
 
 
 def record(view: View, operation: str, path: str, detail: dict[str, Any]) -> int:

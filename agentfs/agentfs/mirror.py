@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import HostError
 from .paths import join
+from .transfer import put_below
 from .types import MirrorChange, MirrorKind, Stat, Totals
 
 if TYPE_CHECKING:
@@ -55,17 +56,27 @@ def host_kind(info: os.stat_result) -> str:
 
 
 def differences(
-    fs: AgentFS, path: str, host: Path, exclude: tuple[str, ...]
-) -> Iterator[Difference]:
+    fs: AgentFS, path: str, host: Path, exclude: tuple[str, ...], below: str = "",
+    modes: bool = False, failed: list[str] | None = None,
+) -> Iterator[Difference]:  # fmt: skip
     """Yield what differs below a directory of the volume and one of the host.
 
-    A directory that only one side has is yielded without what is in it.
+    A directory that only one side has is yielded without what is in it. `below` limits the
+    comparison to one directory that both have, without changing what the names are relative to;
+    `modes` lets the permission bits count too. Directories of the host that cannot be read are
+    left alone and noted in `failed`; without it they are an error.
     """
-    waiting = [""]
+    waiting = [below]
     while waiting:
         here = waiting.pop()
         inside = _inside(fs, join(path, here) if here else path)
-        outside = _outside(host / here)
+        try:
+            outside = _outside(host / here)
+        except PermissionError as error:
+            if failed is None:
+                raise
+            failed.append(f"{host / here}: {error.strerror}")
+            continue
         for name in sorted(inside.keys() | outside.keys()):
             relative = f"{here}/{name}" if here else name
             if any(fnmatch(name, each) or fnmatch(relative, each) for each in exclude):
@@ -73,7 +84,9 @@ def differences(
             found = Difference(relative, inside.get(name), outside.get(name))
             if _both_directories(found):
                 waiting.append(relative)
-            elif not _same(fs, join(path, relative), host / relative, found):
+                if modes and not _same_mode(found):
+                    yield found
+            elif not _same(fs, join(path, relative), host / relative, found, modes):
                 yield found
 
 
@@ -91,7 +104,7 @@ def _outside(host: Path) -> dict[str, os.stat_result]:
             for each in listing:
                 with suppress(FileNotFoundError):  # removed meanwhile
                     found[each.name] = each.stat(follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     return found
 
@@ -100,11 +113,22 @@ def _both_directories(found: Difference) -> bool:
     return found.same_kind and found.inside is not None and found.inside.is_dir
 
 
-def _same(fs: AgentFS, path: str, host: Path, found: Difference) -> bool:
+def _same_mode(found: Difference) -> bool:
+    """Say whether both have the same permission bits; those of a link count for nothing."""
+    if found.inside is None or found.outside is None or found.inside.is_symlink:
+        return True
+    return found.inside.mode == stat.S_IMODE(found.outside.st_mode)
+
+
+def _same(fs: AgentFS, path: str, host: Path, found: Difference, modes: bool) -> bool:
     if not found.same_kind or found.inside is None or found.outside is None:
         return False
     if found.inside.is_symlink:
-        return fs.readlink(path) == os.readlink(host)
+        with suppress(OSError):  # it is something else by now
+            return fs.readlink(path) == os.readlink(host)
+        return False
+    if modes and not _same_mode(found):
+        return False
     return (found.inside.size, found.inside.mtime_ns) == (
         found.outside.st_size,
         found.outside.st_mtime_ns,
@@ -134,9 +158,7 @@ def import_tree(
         if not dry_run:
             with fs.transaction():
                 for each in batch:
-                    _import_one(fs, host, path, each, exclude, totals)
-            if progress is not None:
-                progress(totals)
+                    _import_one(fs, host, path, each, exclude, totals, progress)
     return sorted(changes, key=lambda each: each.path), totals
 
 
@@ -152,13 +174,16 @@ def _change_kind(missing_there: bool, missing_here: bool) -> MirrorKind:
 
 
 def _import_one(
-    fs: AgentFS, host: Path, path: str, found: Difference, exclude: tuple[str, ...], totals: Totals
-) -> None:
+    fs: AgentFS, host: Path, path: str, found: Difference, exclude: tuple[str, ...],
+    totals: Totals, progress: Report | None,
+) -> None:  # fmt: skip
     target = join(path, found.relative)
     if found.inside is not None and not found.same_kind:
         fs.remove(target, recursive=True)
     if found.outside is not None:
-        _add(totals, fs.put_tree(host / found.relative, target, exclude=exclude))
+        report = None if progress is None else lambda part: progress(_sum(totals, part))
+        part = put_below(fs, host, found.relative, target, exclude, progress=report)
+        add(totals, part)
 
 
 def export_tree(
@@ -204,7 +229,7 @@ def _export_one(fs: AgentFS, path: str, host: Path, found: Difference, totals: T
     if found.outside is not None and not found.same_kind:
         _remove_host(target, found.outside)
     if found.inside is not None:
-        _add(totals, fs.get_tree(join(path, found.relative), target))
+        add(totals, fs.get_tree(join(path, found.relative), target))
 
 
 def _remove_host(target: Path, info: os.stat_result) -> None:
@@ -214,7 +239,15 @@ def _remove_host(target: Path, info: os.stat_result) -> None:
         target.unlink(missing_ok=True)
 
 
-def _add(totals: Totals, more: Totals) -> None:
+def _sum(totals: Totals, more: Totals) -> Totals:
+    both = Totals()
+    add(both, totals)
+    add(both, more)
+    return both
+
+
+def add(totals: Totals, more: Totals) -> None:
+    """Add the figures of one transfer to those of others."""
     totals.files += more.files
     totals.directories += more.directories
     totals.symlinks += more.symlinks

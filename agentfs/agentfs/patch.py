@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import textmerge
+from . import files, nodes, textmerge
 from .types import Change, Stat
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ Span = tuple[int, int, int, int]
 """Lines of one version from, to, and of the other from, to, that replace each other."""
 
 
-def unified(before: AgentFS, after: AgentFS, change: Change) -> Iterator[bytes]:
-    """Yield the lines of the patch for one change between two states, with their line ends.
+def unified(fs: AgentFS, change: Change) -> Iterator[bytes]:
+    """Yield the lines of the patch for one change, with their line ends.
 
     Directories have none. What is not text, or is above 8 MiB, is only said to differ.
     """
@@ -28,10 +28,9 @@ def unified(before: AgentFS, after: AgentFS, change: Change) -> Iterator[bytes]:
     if old is None and new is None:
         return
     if old is not None and new is not None and old.kind != new.kind:
-        yield from _file(change.path, old, None, _read(before, change.path, old), b"")
+        yield from _file(change.path, old, None, _read(fs, old), b"")
         old = None
-    was = _read(before, change.path, old)
-    now = _read(after, change.path, new)
+    was, now = _read(fs, old), _read(fs, new)
     yield from _file(change.path, old, new, was, now)
 
 
@@ -39,13 +38,17 @@ def _version(found: Stat | None) -> Stat | None:
     return None if found is None or found.is_dir else found
 
 
-def _read(fs: AgentFS, path: str, found: Stat | None) -> bytes | None:
+def _read(fs: AgentFS, found: Stat | None) -> bytes | None:
     """Return the bytes to compare, or None where there are too many."""
     if found is None:
         return b""
-    if found.is_symlink:
-        return fs.readlink(path).encode("utf-8", "surrogateescape")
-    return fs.read(path) if found.size <= MAX_BYTES else None
+    if found.size > MAX_BYTES:
+        return None
+    with fs.view_for_reading() as view:
+        node = nodes.get(view.session, found.node)
+        if found.is_symlink:
+            return nodes.data(view.session, node.id)
+        return files.content(view, node)
 
 
 def _file(
@@ -87,7 +90,9 @@ def _modes(old: Stat | None, new: Stat | None) -> Iterator[bytes]:
 
 
 def _git_mode(found: Stat) -> int:
-    return _GIT_TYPE[found.kind] | (0 if found.is_symlink else found.mode & 0o7777)
+    # Git has no FIFOs, sockets and device nodes: they look like empty files.
+    kind = _GIT_TYPE.get(found.kind, _GIT_TYPE["file"])
+    return kind | (0 if found.is_symlink else found.mode & 0o7777)
 
 
 def _hunks(was: list[bytes], now: list[bytes]) -> Iterator[bytes]:

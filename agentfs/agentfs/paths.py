@@ -8,9 +8,11 @@ from functools import lru_cache
 from .errors import InvalidName, NameTooLong, PermissionDenied
 
 NAME_BYTES = 255
-PATH_BYTES = 4096
+# Twice what a system call takes: on a mount, a program names as much from any directory.
+PATH_BYTES = 8192
 SYSTEM_NAME = ".fmos"
 SYSTEM_PATH = "/.fmos"
+OVERLAYS_PATH = "/.fmos/overlays"
 # A name with a slash in the root, which no normal path leads to; see links.
 LINKS_NAME = "/links"
 LINKS_PATH = "//links"

@@ -12,6 +12,7 @@ from . import directories, nodes
 from .connection import one
 from .errors import InvalidArgument, PermissionDenied, QuotaExceeded
 from .nodes import DIRECTORY, FILE, Node, View
+from .paths import OVERLAYS_PATH
 from .transaction import Session
 from .types import Quota
 
@@ -135,8 +136,16 @@ def totals(session: Session, node: Node) -> tuple[int, int]:
 
 
 def _below(session: Session, root: int) -> tuple[int, int]:
-    size, count = totals(session, nodes.get(session, root))
-    return size, count - 1
+    """Return what a root has; the bases of overlays, the same files once more, do not count."""
+    node: Node | None = nodes.get(session, root)
+    assert node is not None
+    size, count = totals(session, node)
+    for name in OVERLAYS_PATH.split("/")[1:]:
+        node = node and directories.lookup(session, node, name)
+    if node is None:
+        return size, count - 1
+    base_size, base_count = totals(session, node)
+    return size - base_size, count - base_count
 
 
 def wrong(session: Session) -> list[str]:

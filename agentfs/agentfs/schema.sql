@@ -17,7 +17,7 @@ CREATE TABLE node (
     ctime_ns   INTEGER NOT NULL,
     depth      INTEGER NOT NULL DEFAULT 0,   -- directory: slots are 2^depth; 0 is one bucket
     entries    INTEGER NOT NULL DEFAULT 0,   -- directory: number of names
-    layout     INTEGER NOT NULL DEFAULT 0,   -- file: 0 inline, n a chunk list of n levels
+    layout     INTEGER NOT NULL DEFAULT 0,   -- file: 0 inline, n a chunk list of n levels; -1 on host
     xattrs     TEXT,                         -- JSON object: name to hexadecimal value
     digest     BLOB,                         -- file, link: BLAKE3 of data, its first 16 bytes
     data       BLOB                          -- bytes, chunk list with tail, or link target
@@ -148,3 +148,22 @@ CREATE TABLE journal (
     detail    TEXT NOT NULL,                 -- JSON object
     hash      BLOB NOT NULL                  -- SHA-256 over the previous hash and this row
 ) STRICT;
+
+-- Host directories that branches are laid over.
+CREATE TABLE overlay (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    host       ANY NOT NULL,                 -- an absolute path without symbolic links
+    at         ANY NOT NULL,                 -- where it begins in the tree
+    identity   TEXT NOT NULL,                -- JSON: what the host directory was
+    created_ns INTEGER NOT NULL,
+    principal  TEXT NOT NULL
+) STRICT;
+
+-- What is known of host files: as they were when they were last read whole, or written by apply.
+CREATE TABLE overlay_file (
+    overlay  INTEGER NOT NULL,
+    path     ANY NOT NULL,                   -- relative to the host directory
+    identity TEXT NOT NULL,                  -- JSON: device, inode, size, mtime, ctime, mode, links
+    hash     BLOB NOT NULL,                  -- BLAKE3 of the content
+    PRIMARY KEY (overlay, path)
+) STRICT, WITHOUT ROWID;

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from . import acl, chunklists, directories, links, nodes
+from . import acl, chunklists, directories, links, listing, nodes
 from .connection import one
 from .errors import NotFound
-from .nodes import DIRECTORY, FILE, LINK, SYMLINK, Node, View
-from .paths import LINKS_NAME
+from .nodes import DIRECTORY, FILE, LINK, ON_HOST, SYMLINK, Node, View
+from .paths import LINKS_NAME, OVERLAYS_PATH, SYSTEM_NAME
 from .transaction import Session
 from .types import BranchStats, Stats, Usage
 
@@ -33,6 +33,7 @@ _MEMBERS = f"SELECT {_ITEM} FROM entry e JOIN node n ON n.id = e.node WHERE e.bu
 _BUCKETS = "SELECT DISTINCT bucket FROM bucket_ref WHERE directory = ?"
 _DATA = "SELECT layout, data FROM node WHERE id = ?"
 _SHARED = -1
+OVERLAYS_NAME = OVERLAYS_PATH.rpartition("/")[2]
 
 
 class Item(NamedTuple):
@@ -59,12 +60,16 @@ class Survey:
     """One look at a state of the volume, from several roots; each directory is read once for all.
 
     `private` are the stored bytes that only one root leads to; `distinct_bytes` the bytes of files
-    before compression, equal pieces once, that the first `counted` roots lead to.
+    before compression, equal pieces once, that the first `counted` roots lead to. What an overlay
+    has on the host counts where somebody has listed it, with `lists` everywhere.
     """
 
-    def __init__(self, session: Session, roots: list[int], counted: int) -> None:
+    def __init__(
+        self, session: Session, roots: list[int], counted: int, lists: bool = False
+    ) -> None:
         """Follow all roots."""
         self.session = session
+        self.lists = lists
         self.roots = roots
         self.private = [0] * len(roots)
         self.distinct_bytes = 0
@@ -85,7 +90,7 @@ class Survey:
             is_new = item.id not in self._of_node
             if not self._claim(self._of_node, item.id, index, item.stored):
                 continue
-            if item.layout:
+            if item.layout > 0:
                 for chunk_id in chunklists.chunk_ids(self.session, self._content(item)):
                     self._claim(self._of_chunk, chunk_id, index, self._chunk_bytes.get(chunk_id, 0))
             if is_new and counted and item.kind == FILE:
@@ -109,17 +114,27 @@ class Survey:
         return True
 
     def _item(self, node_id: int) -> Item:
+        if node_id in self.session.unseen.nodes:
+            return self._unseen(node_id)
         return Item(*one(self.session.execute(_NODE, (node_id,)), f"node {node_id}"))
+
+    def _unseen(self, node_id: int) -> Item:
+        node, data = self.session.unseen.nodes[node_id]
+        return Item(node.id, node.kind, node.size, node.layout, 0, len(data or b""))
 
     def _content(self, item: Item) -> chunklists.ChunkList:
         return chunklists.decode(*one(self.session.execute(_DATA, (item.id,)), f"node {item.id}"))
 
     def _members(self, directory: Item) -> list[Item]:
         """Return what a directory holds, and note what its own names add up to."""
+        if self.lists and directory.layout == ON_HOST:
+            listing.fill(self.session, directory.id)
+            directory = self._item(directory.id)
         buckets = [(directory.id,)]
         if directory.depth:
             buckets = self.session.execute(_BUCKETS, (directory.id,)).fetchall()
-        found: list[Item] = []
+        unseen = self.session.unseen.names.get(directory.id, {})
+        found = [self._unseen(node.id) for node in unseen.values()]
         for bucket in buckets:
             found += map(Item._make, self.session.execute(_MEMBERS, bucket))
         if directory.id not in self._own:
@@ -128,8 +143,8 @@ class Survey:
         return found
 
     def _count_distinct(self, item: Item) -> None:
-        if not item.layout:
-            self.distinct_bytes += item.size
+        if item.layout <= 0:
+            self.distinct_bytes += 0 if item.layout else item.size
             return
         content = self._content(item)
         self.distinct_bytes += len(content.tail)
@@ -138,19 +153,23 @@ class Survey:
                 self._pieces.add(piece.chunk_id)
                 self.distinct_bytes += piece.length
 
-    def names(self, root: int) -> Names:
-        """Return what the names at and below a root add up to, without the link area's."""
+    def names(self, root: int, whole: bool = True) -> Names:
+        """Return what the names at and below a node add up to, without the link area's.
+
+        `whole` says that it is the root of a state, whose bases of overlays do not count.
+        """
         if root not in self._own:
             return _names([self._item(root)])
-        area = directories.lookup(self.session, nodes.get(self.session, root), LINKS_NAME)
+        node = nodes.get(self.session, root)
         total = self._sum(root)
-        if area is None:
-            return total
-        hidden = self._sum(area.id)
-        return Names(
-            total.files - hidden.files, total.directories - hidden.directories,
-            total.symlinks - hidden.symlinks, total.logical_bytes,
-        )  # fmt: skip
+        area = directories.lookup(self.session, node, LINKS_NAME)
+        if area is not None:  # its bytes count, its names are no more than a way to them
+            total = _less(total, self._sum(area.id)._replace(logical_bytes=0))
+        system = directories.lookup(self.session, node, SYSTEM_NAME)
+        bases = whole and system and directories.lookup(self.session, system, OVERLAYS_NAME)
+        if bases:
+            total = _less(total, self._sum(bases.id))
+        return total
 
     def _sum(self, root: int) -> Names:
         """Add up a tree, a directory with all below it once for all roots."""
@@ -166,6 +185,10 @@ class Survey:
                 parts = [self._own[directory], *(self._own[each] for each in below)]
                 self._own[directory] = Names(*map(sum, zip(*parts, strict=True)))
         return self._own[root]
+
+
+def _less(total: Names, part: Names) -> Names:
+    return Names(*(whole - each for whole, each in zip(total, part, strict=True)))
 
 
 def _names(items: list[Item]) -> Names:
@@ -233,9 +256,9 @@ def usage(view: View, path: str) -> Usage:
     if node is None:
         raise NotFound(path)
     acl.require_tree(view, place.path, "read")
-    survey = Survey(view.session, [node.id], 0)
+    survey = Survey(view.session, [node.id], 0, lists=True)
     linked = _linked(view, survey, node)
-    names = survey.names(node.id)
+    names = survey.names(node.id, node.id == view.state.root)
     return Usage(
         names.files,
         names.directories if node.kind == DIRECTORY else 0,

@@ -96,27 +96,28 @@ class ToolCalls:
         self._change = change
         self._ask = ask
 
-    def start(self, name: str, arguments: Any = None) -> int:
-        """Note that a call began, and return its number."""
-        return self._change(_start, name, _encode(name, arguments))
+    def start(self, name: str, arguments: Any = None, *, started_ns: int | None = None) -> int:
+        """Note that a call began, by default now, and return its number."""
+        began = time.time_ns() if started_ns is None else started_ns
+        return self._change(_start, name, _encode(name, arguments), began)
 
-    def finish(self, call: int, result: Any = None) -> None:
-        """Note what a running call returned.
-
-        Raises:
-            NotFound: no call has this number.
-            InvalidArgument: it ended already.
-        """
-        self._change(_finish, call, "ok", _encode(str(call), result), None)
-
-    def error(self, call: int, message: str) -> None:
-        """Note that a running call failed.
+    def finish(self, call: int, result: Any = None, *, ended_ns: int | None = None) -> None:
+        """Note what a running call returned, by default now.
 
         Raises:
             NotFound: no call has this number.
             InvalidArgument: it ended already.
         """
-        self._change(_finish, call, "error", None, message)
+        self._change(_finish, call, "ok", _encode(str(call), result), None, ended_ns)
+
+    def error(self, call: int, message: str, *, ended_ns: int | None = None) -> None:
+        """Note that a running call failed, by default now.
+
+        Raises:
+            NotFound: no call has this number.
+            InvalidArgument: it ended already.
+        """
+        self._change(_finish, call, "error", None, message, ended_ns)
 
     def record(
         self, name: str, arguments: Any = None, result: Any = None, error: str | None = None, *,
@@ -178,13 +179,16 @@ def _encode(subject: str, value: Any) -> str:
         raise InvalidArgument(subject, f"it is not JSON: {error}") from error
 
 
-def _start(view: View, name: str, arguments: str) -> int:
-    row = (name, arguments, time.time_ns(), view.state.name, view.principal)
+def _start(view: View, name: str, arguments: str, started_ns: int) -> int:
+    row = (name, arguments, started_ns, view.state.name, view.principal)
     return view.session.execute(_START, row).get
 
 
-def _finish(view: View, call: int, status: Status, result: str | None, error: str | None) -> None:
-    row = (status, result, error, time.time_ns(), call)
+def _finish(
+    view: View, call: int, status: Status, result: str | None, error: str | None,
+    ended_ns: int | None,
+) -> None:  # fmt: skip
+    row = (status, result, error, time.time_ns() if ended_ns is None else ended_ns, call)
     if view.session.execute(_FINISH, row).fetchone() is None:
         ended = _get(view, call)
         raise InvalidArgument(str(call), f"the call of {ended.name!r} has ended already")

@@ -6,9 +6,12 @@ state that stays true while nobody else commits (`PRAGMA data_version`).
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from hashlib import blake2b
 from types import TracebackType
@@ -20,10 +23,13 @@ from . import acl, encryption
 from .connection import Execute, connect, translate
 from .damage import retold
 from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed
+from .paths import to_stored
 from .types import Durability
 
 if TYPE_CHECKING:
     from .directories import Directory
+    from .hostfiles import Identity
+    from .nodes import Node
 
 _HASH_KEY = "SELECT value FROM meta WHERE key = 'name_hash_key'"
 _LEASE = 1000
@@ -39,6 +45,7 @@ _SNAPSHOT = "SELECT root, 0, EXISTS (SELECT 1 FROM access_rule), 0 FROM snapshot
 _PAST = "SELECT root, 0, EXISTS (SELECT 1 FROM access_rule), 0 FROM past WHERE name = ?"
 # Stands between a branch and a journal row in the name of a past state; no branch can have it.
 PAST_MARK = "\x1f"
+NOTE = "INSERT OR REPLACE INTO overlay_file(overlay, path, identity, hash) VALUES (?, ?, ?, ?)"
 _TAKE = "UPDATE meta SET value = value + ? WHERE key = ? RETURNING value"
 # What other processes' sessions must not inherit through os.fork: closing them would touch locks.
 _INHERITED: list[Session] = []
@@ -66,6 +73,26 @@ class RefState:
         self.replaced: list[tuple[int | None, int | None]] | None = None
 
 
+Notes = dict[tuple[int, str], "tuple[Identity, bytes]"]
+"""For an overlay and a path in its host directory: the identity and hash of the content."""
+
+
+class Unseen:
+    """Rows that are in the volume, but not in the state that the open read sees."""
+
+    __slots__ = ("names", "nodes")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.names: dict[int, dict[str, Node]] = {}
+        self.nodes: dict[int, tuple[Node, bytes | None]] = {}
+
+    def clear(self) -> None:
+        """Forget them: a new read sees them itself."""
+        self.names.clear()
+        self.nodes.clear()
+
+
 class Session:
     """One thread's connection and what it may remember between calls."""
 
@@ -77,6 +104,12 @@ class Session:
         self.verify = verify
         self.depth = 0
         self.head: tuple[int, bytes] | None = None
+        # What another connection of this thread wrote beside a read that is open here; see listing.
+        self.unseen = Unseen()
+        self.aside: Callable[[], AbstractContextManager[Session]] | None = None
+        # Hashes of host files that reads have learned; see copyup.
+        self.notes: Notes = {}
+        self.path = ""
         self._refs: dict[str, RefState] = {}
         self._leases: dict[str, list[int]] = {}
         self._fresh_lease = False
@@ -94,10 +127,21 @@ class Session:
         """Drop everything that was read from the volume."""
         self._refs.clear()
         self.head = None
+        self.unseen.clear()
 
     def forget_ref(self, name: str) -> None:
         """Drop what is known about one branch or snapshot."""
         self._refs.pop(name, None)
+
+    def write_notes(self, notes: Notes | None = None) -> None:
+        """Write what reads have learned of host files; those of this session go at the commit."""
+        waiting = self.notes if notes is None else notes
+        if waiting:
+            rows = [
+                (overlay, to_stored(path), json.dumps(identity), digest)
+                for (overlay, path), (identity, digest) in waiting.items()
+            ]
+            self.connection.executemany(NOTE, rows)
 
     def rolled_back(self) -> None:
         """Drop what the undone part may have brought in."""
@@ -109,6 +153,7 @@ class Session:
     def committed(self) -> None:
         """Keep the leases: their counters are stored now; own commits change no cache."""
         self._fresh_lease = False
+        self.notes.clear()
         self._data_version = self.connection.data_version()
 
     def remembered(self, name: str) -> RefState | None:
@@ -236,10 +281,24 @@ class Volume:
             connection.close()
             raise Corrupt(self.path, "the setting name_hash_key is missing")
         session = Session(connection, row[0], self.verify)
+        session.aside, session.path = self.aside, self.path
         self._local.session = session
         with self._guard:
             self._sessions.add(session)
         return session
+
+    @contextmanager
+    def aside(self) -> Iterator[Session]:
+        """Open a write transaction on a second connection, beside a read of this thread."""
+        local = self._local
+        first: Session = local.session
+        second: Session | None = getattr(local, "second", None)
+        try:
+            local.session = local.second = second or self._open_session()
+            with WriteScope(self) as session:
+                yield session
+        finally:
+            local.session = first
 
     def close(self) -> None:
         """Close the connections of all threads; later calls on any handle fail."""
@@ -319,6 +378,7 @@ class WriteScope:
             else:
                 session.execute("BEGIN IMMEDIATE")
                 session.refresh()
+                session.write_notes()
         except BaseException as error:
             self._give_up(session)
             if isinstance(error, apsw.Error):

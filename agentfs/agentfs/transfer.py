@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import lru_cache
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,19 +49,25 @@ class HostItem(NamedTuple):
 class Put:
     """One transfer into a volume."""
 
-    def __init__(self, fs: AgentFS, root: str, exclude: tuple[str, ...]) -> None:
+    def __init__(
+        self, fs: AgentFS, root: str, exclude: tuple[str, ...], gone_is_nothing: bool = False
+    ) -> None:
         """Begin with nothing moved."""
         self.fs = fs
         self.root = root
         self.exclude = exclude
         self.totals = Totals()
+        self._gone_is_nothing = gone_is_nothing
         self._made: set[str] = set()
-        own = str(fs.path)
-        self._own = {os.path.realpath(own + each) for each in ("", "-wal", "-shm", "-journal")}
+        self._own = own_files(fs)
 
     def items(self, source: str, path: str) -> Iterator[HostItem]:
         """Yield what is at and below a host path."""
-        info = os.lstat(source)
+        try:
+            info = os.lstat(source)
+        except OSError as error:
+            self._fail(source, error)
+            return
         if not stat.S_ISDIR(info.st_mode):
             if self._wanted(source, path, info):
                 yield HostItem(source, path, info)
@@ -124,6 +131,8 @@ class Put:
         self.totals.skipped.append(f"{source}: {reason}")
 
     def _fail(self, source: str, error: OSError) -> None:
+        if self._gone_is_nothing and isinstance(error, FileNotFoundError):
+            return
         self.totals.failed.append(f"{source}: {error.strerror or error}")
 
     def batch(self, items: Iterator[HostItem]) -> bool:
@@ -199,6 +208,17 @@ class Put:
             self.totals.bytes += size
 
 
+def own_files(fs: AgentFS) -> frozenset[str]:
+    """Return the host paths of the volume's own files, which no transfer takes in."""
+    return _own_files(str(fs.path))
+
+
+@lru_cache(maxsize=16)
+def _own_files(path: str) -> frozenset[str]:
+    beside = ("", "-wal", "-shm", "-journal", "-triggers")
+    return frozenset(os.path.realpath(path + each) for each in beside)
+
+
 class _HostRead(Exception):
     """A host file that could not be read to its end."""
 
@@ -267,6 +287,33 @@ def put_tree(
     return put.totals
 
 
+def put_below(
+    fs: AgentFS, root: Path, relative: str, path: str, exclude: tuple[str, ...],
+    passed: list[HostItem] | None = None, progress: Progress | None = None,
+) -> Totals:  # fmt: skip
+    """Bring what is at a name below a host directory to a path; a link stays a link.
+
+    `exclude` is relative to the host directory; `passed` gets what came by. What has gone
+    meanwhile is nothing.
+    """
+    put = Put(fs, str(root), exclude, gone_is_nothing=True)
+    items = put.items(os.path.join(root, relative), path)
+    if passed is not None:
+        items = _noted(items, passed)
+    more = True
+    while more:
+        more = put.batch(items)
+        if progress is not None:
+            progress(put.totals)
+    return put.totals
+
+
+def _noted(items: Iterator[HostItem], passed: list[HostItem]) -> Iterator[HostItem]:
+    for item in items:
+        passed.append(item)
+        yield item
+
+
 def get_tree(fs: AgentFS, path: str, target: Path) -> Totals:
     """Write a file or tree of the volume, as it is at one moment, to a host path.
 
@@ -323,6 +370,8 @@ class Get:
         if entry.stat.is_symlink:
             _get_symlink(self.fs.readlink(entry.path), entry.stat, target)
             self.totals.symlinks += 1
+        elif not entry.stat.is_file:
+            self.totals.skipped.append(f"{entry.path}: it is a {entry.stat.kind}, no file")
         elif top and os.path.exists(target) and not os.path.isfile(target):
             with open(target, "wb", buffering=0) as file:  # a device or pipe that was named
                 self._copy(entry, file.fileno())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from contextlib import suppress
 from typing import Any
 
-from . import acl, branches, directories, journal, links, nodes
+from . import acl, branches, directories, journal, links, nodes, posix
 from .directories import Place
 from .errors import (
     AlreadyExists,
+    HostChanged,
     InvalidArgument,
     IsADirectory,
     NoAttribute,
@@ -19,13 +22,13 @@ from .errors import (
     PermissionDenied,
 )
 from .nodes import DIRECTORY, SYMLINK, Node, View
-from .paths import from_stored, is_inside, split, to_stored
+from .paths import OVERLAYS_PATH, from_stored, is_inside, split, to_stored
 
 
 def mkdir(view: View, path: str, mode: int, parents: bool, exist_ok: bool) -> None:
     """Make a directory, and with `parents` the missing ones above it."""
     if parents:
-        for above in _missing_above(view, path):
+        for above in missing_above(view, path):
             mkdir(view, above, nodes.DIRECTORY_MODE, False, True)
     place = directories.locate(view, path)
     if place.node is None:
@@ -36,7 +39,7 @@ def mkdir(view: View, path: str, mode: int, parents: bool, exist_ok: bool) -> No
         raise AlreadyExists(path)
 
 
-def _missing_above(view: View, path: str) -> list[str]:
+def missing_above(view: View, path: str) -> list[str]:
     """Return the parents of a path that do not exist, outermost first."""
     missing: list[str] = []
     above = split(path)[0]
@@ -58,7 +61,28 @@ def remove(view: View, path: str, recursive: bool) -> None:
     place, node = _named(view, path)
     if node.kind == DIRECTORY and not recursive:
         raise IsADirectory(path, "remove it with recursive=True, or use rmdir")
-    _drop(view, place, node, "remove")
+    if node.kind == DIRECTORY and _has_overlays(view):
+        _list_below(view, node)
+    _drop(view, place, node)
+
+
+def _has_overlays(view: View) -> bool:
+    directory: Node | None = nodes.get(view.session, view.state.root)
+    for name in OVERLAYS_PATH.split("/")[1:]:
+        directory = directory and directories.lookup(view.session, directory, name)
+    return directory is not None
+
+
+def _list_below(view: View, node: Node) -> None:
+    """Look into the directories of an overlay that go, so that what goes is what is there now.
+
+    Else what the host gets there before the removal is applied would go as well, unseen.
+    """
+    waiting = [node]
+    while waiting:
+        with suppress(HostChanged, PermissionDenied):
+            found = directories.scan(view.session, waiting.pop())
+            waiting += [child for _, child in found if child.kind == DIRECTORY]
 
 
 def rmdir(view: View, path: str) -> None:
@@ -66,9 +90,13 @@ def rmdir(view: View, path: str) -> None:
     place, node = _named(view, path)
     if node.kind != DIRECTORY:
         raise NotADirectory(path)
-    if node.entries:
+    if directories.listed(view.session, node).entries:
         raise NotEmpty(path)
-    _drop(view, place, node, "rmdir")
+    # Nothing is below, so that neither known directories nor hard links have to be gone through.
+    acl.require_tree(view, place.path, "write")
+    view.state.directories.pop(place.path, None)
+    directories.drop_entry(view, place.directory, place.name)
+    journal.append(view, "rmdir", place.path, before=node.id)
 
 
 def _named(view: View, path: str) -> tuple[Place, Node]:
@@ -81,7 +109,7 @@ def _named(view: View, path: str) -> tuple[Place, Node]:
     return place, place.node
 
 
-def _drop(view: View, place: Place, node: Node, operation: str) -> None:
+def _drop(view: View, place: Place, node: Node) -> None:
     acl.require_tree(view, place.path, "write")
     kept = _keep_links(view, (place.path, node))
     if kept is not None:
@@ -89,7 +117,7 @@ def _drop(view: View, place: Place, node: Node, operation: str) -> None:
     if node.kind == DIRECTORY:
         directories.forget_below(view, place.path)
     directories.drop_entry(view, place.directory, place.name)
-    journal.append(view, operation, place.path, before=node.id, detail=kept)
+    journal.append(view, "remove", place.path, before=node.id, detail=kept)
 
 
 def _keep_links(view: View, *places: tuple[str, Node | None]) -> dict[str, Any] | None:
@@ -116,7 +144,7 @@ def rename(view: View, source: str, target: str) -> None:
         return
     if is_inside(new.path, old.path):
         raise InvalidArgument(source, "a directory cannot move into itself")
-    _check_replaceable(node, new.node, target)
+    _check_replaceable(view, node, new.node, target)
     for place in (old, new):
         acl.require_tree(view, place.path, "write")
         directories.forget_below(view, place.path)
@@ -130,13 +158,13 @@ def rename(view: View, source: str, target: str) -> None:
     journal.append(view, "rename", old.path, new.path, before, node.id, kept)
 
 
-def _check_replaceable(node: Node, there: Node | None, target: str) -> None:
+def _check_replaceable(view: View, node: Node, there: Node | None, target: str) -> None:
     if there is None:
         return
     if there.kind == DIRECTORY:
         if node.kind != DIRECTORY:
             raise IsADirectory(target)
-        if there.entries:
+        if directories.listed(view.session, there).entries:
             raise NotEmpty(target)
     elif node.kind == DIRECTORY:
         raise NotADirectory(target)
@@ -154,7 +182,7 @@ def copy(view: View, source: str, target: str) -> None:
         return
     if node.kind == DIRECTORY and is_inside(new.path, old.path):
         raise InvalidArgument(source, "a directory cannot be copied into itself")
-    _check_replaceable(node, new.node, target)
+    _check_replaceable(view, node, new.node, target)
     acl.require_tree(view, old.path, "read")
     acl.require_tree(view, new.path, "write")
     kept = _keep_links(view, (old.path, node))
@@ -195,24 +223,58 @@ def readlink(view: View, path: str) -> str:
 def chmod(view: View, path: str, mode: int) -> None:
     """Set the permission bits."""
     place, node = _existing(view, path)
-    _set(view, place, node, "chmod", mode & 0o7777, node.mtime_ns, node.xattrs)
+    set_attributes(view, place, node, "chmod", mode & 0o7777, node.mtime_ns, node.xattrs)
 
 
-def utime(view: View, path: str, mtime_ns: int | None) -> None:
-    """Set the time of last modification; None means now."""
-    place, node = _existing(view, path)
+def utime(
+    view: View, path: str, mtime_ns: int | None, atime_ns: int | None = None, follow: bool = True
+) -> None:
+    """Set the times of last modification (None: now) and access (None: as the former)."""
+    place, node = _existing(view, path, follow)
     when = time.time_ns() if mtime_ns is None else mtime_ns
-    _set(view, place, node, "utime", node.mode, when, node.xattrs)
+    kept = None if atime_ns == when else atime_ns
+    extra = posix.read(node.xattrs)._replace(atime_ns=kept)
+    set_attributes(view, place, node, "utime", node.mode, when, posix.write(node.xattrs, extra))
 
 
-def _existing(view: View, path: str) -> tuple[Place, Node]:
-    place = directories.locate(view, path)
+def chown(view: View, path: str, uid: int | None, gid: int | None, follow: bool = True) -> None:
+    """Set the owner and the group; None leaves one as it is, and whoever looks is stored as such.
+
+    As everywhere, a program that runs as its owner loses that right.
+    """
+    place, node = _existing(view, path, follow)
+    extra, mode = posix.read(node.xattrs), node.mode
+    if uid is not None:
+        uid = posix.checked_id(uid, path)
+        extra = extra._replace(uid=None if uid == os.geteuid() else uid)
+    if gid is not None:
+        gid = posix.checked_id(gid, path)
+        extra = extra._replace(gid=None if gid == os.getegid() else gid)
+    if node.kind == nodes.FILE:
+        mode = posix.without_set_id(mode)
+    set_attributes(view, place, node, "chown", mode, node.mtime_ns, posix.write(node.xattrs, extra))
+
+
+def mknod(view: View, path: str, mode: int, device: int) -> None:
+    """Make an empty file, a FIFO, a socket or a device node, as the type bits of the mode say."""
+    kind = posix.kind_of(mode, path)
+    place = directories.locate(view, path, follow=False, through=False)
+    if place.node is not None:
+        raise AlreadyExists(path)
+    extra = posix.NOTHING if kind == "file" else posix.Extra(special=kind, device=device)
+    made = nodes.make_file(view, mode & 0o7777, 0, 0, b"", posix.write(None, extra))
+    directories.set_entry(view, place.directory, place.name, made, True)
+    journal.append(view, "mknod", place.path, after=made)
+
+
+def _existing(view: View, path: str, follow: bool = True) -> tuple[Place, Node]:
+    place = directories.locate(view, path, follow)
     if place.node is None:
         raise NotFound(path)
     return place, place.node
 
 
-def _set(
+def set_attributes(
     view: View, place: Place, node: Node, operation: str, mode: int, mtime_ns: int,
     xattrs: str | None,
 ) -> None:  # fmt: skip
@@ -235,7 +297,8 @@ def _set(
 def xattrs(view: View, path: str) -> dict[str, bytes]:
     """Return the extended attributes at a path."""
     node = directories.find(view, path)
-    return {name: bytes.fromhex(value) for name, value in _decode(node).items()}
+    shown = (each for each in _decode(node).items() if not each[0].startswith(posix.PREFIX))
+    return {name: bytes.fromhex(value) for name, value in shown}
 
 
 def _decode(node: Node) -> dict[str, str]:
@@ -255,6 +318,8 @@ def setxattr(view: View, path: str, name: str, value: bytes) -> None:
     place, node = _existing(view, path)
     if not name or len(name.encode("utf-8", "replace")) > 255 or "\0" in name:
         raise InvalidArgument(path, "an attribute's name has 1 to 255 bytes and no NUL")
+    if name.startswith(posix.PREFIX):
+        raise InvalidArgument(path, f"attributes {posix.PREFIX}* are this library's own")
     _set_xattrs(view, place, node, "setxattr", _decode(node) | {name: value.hex()})
 
 
@@ -262,7 +327,7 @@ def removexattr(view: View, path: str, name: str) -> None:
     """Remove one extended attribute."""
     place, node = _existing(view, path)
     left = _decode(node)
-    if left.pop(name, None) is None:
+    if name.startswith(posix.PREFIX) or left.pop(name, None) is None:
         raise NoAttribute(name, f"on {path!r}")
     _set_xattrs(view, place, node, "removexattr", left)
 
@@ -271,4 +336,4 @@ def _set_xattrs(
     view: View, place: Place, node: Node, operation: str, values: dict[str, str]
 ) -> None:
     text = nodes.dump_xattrs(values)
-    _set(view, place, node, operation, node.mode, node.mtime_ns, text)
+    set_attributes(view, place, node, operation, node.mode, node.mtime_ns, text)

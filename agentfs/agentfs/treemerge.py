@@ -10,7 +10,7 @@ import json
 import os
 from typing import Literal, TypeVar
 
-from . import diff, directories, files, nodes, textmerge
+from . import diff, directories, files, nodes, posix, textmerge
 from .directories import LINKED_FILE, Directory
 from .lineage import FILES, SYSTEM
 from .nodes import DIRECTORY, FILE, Node, View
@@ -21,7 +21,7 @@ Choice = Literal["fail", "ours", "theirs", "neither"]
 """What a path in conflict becomes: ours (also with "fail"), theirs, or what neither side has."""
 
 # The part of the system area that every handle reaches, through calls of its own.
-_OPEN_PART = "kv"
+_OPEN_PARTS = ("kv", "overlays")
 _NO_MODE = -1
 _NO_XATTR = "?"
 _Part = TypeVar("_Part", Node, int, str, None)
@@ -30,7 +30,7 @@ _Part = TypeVar("_Part", Node, int, str, None)
 def area_of(path: str) -> int:
     """Return the area that a path belongs to; `/.fmos` itself counts as system."""
     names = path.split("/", 3)
-    return SYSTEM if names[1] == SYSTEM_NAME and names[2:3] != [_OPEN_PART] else FILES
+    return SYSTEM if names[1] == SYSTEM_NAME and "".join(names[2:3]) not in _OPEN_PARTS else FILES
 
 
 class TreeMerge:
@@ -188,7 +188,7 @@ class TreeMerge:
         for name in old | mine | new:
             parts = (old.get(name), mine.get(name), new.get(name))
             value, disputed = self._part(*parts, _NO_XATTR)
-            any_disputed |= disputed
+            any_disputed |= disputed and name != posix.ATIME
             if value is not None:
                 result[name] = value
         return nodes.dump_xattrs(result), any_disputed

@@ -10,7 +10,7 @@ BranchName = NewType("BranchName", str)
 Progress = Callable[[str, int], None]
 """Is told what is being done, and how many of them so far."""
 Durability = Literal["normal", "full"]
-Kind = Literal["file", "directory", "symlink"]
+Kind = Literal["file", "directory", "symlink", "fifo", "socket", "character", "block"]
 ChangeKind = Literal["added", "removed", "modified", "mode", "type"]
 ConflictKind = Literal["content", "add/add", "delete/modify", "type", "mode", "xattrs"]
 Strategy = Literal["fail", "ours", "theirs"]
@@ -22,7 +22,8 @@ Access = Literal["none", "read", "write"]
 class Stat:
     """What is known about one node; `node` is the id of the file's immutable version.
 
-    `links` is how many names a file has.
+    `links` is how many names a file has. `uid` and `gid` are those of whoever looks where nothing
+    else was set, and `atime_ns` is the time of the last change; `device` is a device node's number.
     """
 
     node: int
@@ -32,6 +33,10 @@ class Stat:
     mtime_ns: int
     ctime_ns: int
     links: int = 1
+    uid: int = 0
+    gid: int = 0
+    atime_ns: int = 0
+    device: int = 0
 
     @property
     def is_file(self) -> bool:
@@ -90,6 +95,43 @@ class Change:
     kind: ChangeKind
     before: Stat | None
     after: Stat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """A host directory that a branch is laid over, and where in its tree it is."""
+
+    id: int
+    at: str
+    host: str
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostConflict:
+    """One path that was not written to the host, and why."""
+
+    path: str
+    kind: ChangeKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` wrote to a host directory, or would have; paths are those of the volume."""
+
+    overlay: Overlay
+    changes: tuple[Change, ...]
+    conflicts: tuple[HostConflict, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """One path that the host changed below an overlay since the branch saw it."""
+
+    path: str
+    kind: ChangeKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,8 +210,8 @@ def test_batch_is_one_transaction(tmp_path: Path) -> None:
     """When one put of a batch fails, none of them happened, and searches know."""
     with FmosStore.from_path(tmp_path / "s.afs") as store:
         store.put(("a",), "k", {"n": 1})
-        deep = ("L" * 100,) * 60
-        with pytest.raises(OSError, match="4096"):
+        deep = ("L" * 100,) * 120
+        with pytest.raises(OSError, match="8192"):
             store.batch([PutOp(("a",), "k", {"n": 2}), PutOp(deep, "k", {})])
         assert [each.value for each in store.search(("a",))] == [{"n": 1}]
 

@@ -161,6 +161,29 @@ def test_a_chunk_found_again_during_the_sweep_stays(tmp_path: Path) -> None:
         assert fs.fsck(read_data=True) == []
 
 
+def test_a_chunk_that_a_host_file_brings_back_during_the_sweep_stays(tmp_path: Path) -> None:
+    """A version that `apply` takes in between mark and sweep keeps the old chunks it shares."""
+    path, host = tmp_path / "a.afs", tmp_path / "host"
+    data = random.Random(1).randbytes(100_000)
+    host.mkdir()
+    (host / "f").write_bytes(data)
+    with AgentFS.open(path) as fs, AgentFS.open(path) as other:
+        fs.overlay(host, "/host")
+        old = fs.fork("old")
+        fs.write("/same", data)
+        fs.remove("/same")
+        fs.write("/host/f", b"new")
+
+        def take_in(what: str, _count: int) -> None:
+            if what == "nodes" and (host / "f").read_bytes() == data:
+                assert other.apply().conflicts == ()
+
+        fs.gc(retention=0, progress=take_in)
+        assert (host / "f").read_bytes() == b"new"
+        assert old.read("/host/f") == data
+        assert fs.fsck(read_data=True) == []
+
+
 @pytest.mark.parametrize("seed", range(_ROUNDS))
 def test_gc_beside_a_writing_process_loses_nothing(tmp_path: Path, seed: int) -> None:
     """While another process writes, forks and deletes, runs of gc never break what it has."""

@@ -97,10 +97,10 @@ def test_a_path_too_long_for_a_volume_is_left_out_by_name(tmp_path: Path) -> Non
     (directory / "kept").write_text("x")
     (directory / ("m" * 200)).write_text("y")
     with AgentFS.open(tmp_path / "a.afs") as fs:
-        above = "/" + "/".join(["d" * 250] * 15)  # 3,765 bytes
+        above = "/" + "/".join(["d" * 250] * 31)  # 7,781 bytes
         totals = fs.put_tree(tmp_path, above, exclude=("*.afs*",))
         assert totals.files == 1
-        assert any("at most 4096 bytes" in each for each in totals.skipped)
+        assert any("at most 8192 bytes" in each for each in totals.skipped)
         for path, _, names in fs.walk("/"):
             for name in names:
                 fs.read(f"{path}/{name}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentfs.cli.failures import EXIT_ERROR
+from agentfs.cli.failures import EXIT_ERROR, Refusal
 from agentfs.cli.render import JsonOption, emit_lines, emit_rows, letter, safe, utc
 
 if TYPE_CHECKING:
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
 
 def diff(
     context: typer.Context,
-    before: Annotated[str, typer.Argument(help="A branch, snapshot or moment (see --at).")],
+    before: Annotated[
+        str | None, typer.Argument(help="A branch, snapshot or moment (see --at).")
+    ] = None,
     after: Annotated[
         str | None, typer.Argument(help="Another one; else the current branch.")
     ] = None,
     path: Annotated[str, typer.Option("--path", help="Only what is at or below it.")] = "/",
+    host: Annotated[
+        bool, typer.Option("--host", help="What the branch changed against its overlay's host.")
+    ] = False,
+    overlay_at: Annotated[
+        str | None, typer.Option("--overlay-at", help="With --host: which overlay.")
+    ] = None,
     patch: Annotated[bool, typer.Option("-p", "--patch", help="Lines, as a unified diff.")] = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Leave with 1 when something differs.")
@@ -34,10 +43,17 @@ def diff(
 
     One line per path: A added, M modified, D deleted, P mode or attributes, T another type.
     """
+    if (before is None) != host:
+        raise Refusal(
+            "name the state to compare with, or --host for the overlay's host directory", 2
+        )
     with context.obj.open() as fs:
-        changes = fs.diff(before, after or str(fs.branch), path)
+        if host:
+            changes: Iterable[Change] = fs.host_diff(overlay_at, None if path == "/" else path)
+        else:
+            changes = fs.diff(str(before), after or str(fs.branch), path)
         if patch and not as_json:
-            number = _emit_patch(fs.at(before), fs.at(after or str(fs.branch)), changes)
+            number = _emit_patch(fs, _on_host(fs, overlay_at, changes) if host else changes)
         elif as_json:
             number = emit_rows({"path": each.path, "kind": each.kind} for each in changes)
         else:
@@ -46,12 +62,19 @@ def diff(
         raise typer.Exit(EXIT_ERROR)
 
 
-def _emit_patch(before: AgentFS, after: AgentFS, changes: Iterable[Change]) -> int:
+def _on_host(fs: AgentFS, at: str | None, changes: Iterable[Change]) -> Iterator[Change]:
+    """Name the changes as the host directory does, so that `git apply` there takes the patch."""
+    root = at or fs.overlays()[0].at
+    for each in changes:
+        yield dataclasses.replace(each, path="/" + each.path[len(root) :].lstrip("/"))
+
+
+def _emit_patch(fs: AgentFS, changes: Iterable[Change]) -> int:
     from agentfs.patch import unified  # noqa: PLC0415 - keeps --help fast
 
     number = 0
     for change in changes:
-        sys.stdout.buffer.writelines(unified(before, after, change))
+        sys.stdout.buffer.writelines(unified(fs, change))
         number += 1
     sys.stdout.buffer.flush()
     return number

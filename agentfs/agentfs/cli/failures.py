@@ -41,7 +41,7 @@ class CommandGroup(TyperGroup):
     program: ClassVar[str] = "agentfs"
     interrupted: ClassVar[str] = (
         "interrupted; the volume is whole, without the operation that was under way"
-        " (put and import keep the batches that were complete)"
+        " (put, import and apply keep what was complete)"
     )
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from agentfs.types import DirEntry, Stat
 
 _TYPE_BITS = {
-    "file": stat_bits.S_IFREG,
-    "directory": stat_bits.S_IFDIR,
-    "symlink": stat_bits.S_IFLNK,
-}
+    "file": stat_bits.S_IFREG, "directory": stat_bits.S_IFDIR, "symlink": stat_bits.S_IFLNK,
+    "fifo": stat_bits.S_IFIFO, "socket": stat_bits.S_IFSOCK, "character": stat_bits.S_IFCHR,
+    "block": stat_bits.S_IFBLK,
+}  # fmt: skip
 
 
 def ls(

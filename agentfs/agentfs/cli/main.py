@@ -16,9 +16,15 @@ from agentfs.cli import (
     limits,
     listing,
     mirroring,
+    mounting,
+    overlays,
     restoring,
+    running,
     searching,
+    serving,
+    spec04,
     transfer,
+    triggers,
     volume,
 )
 from agentfs.cli.failures import CommandGroup
@@ -80,8 +86,8 @@ def options(
 
 
 for group in (
-    listing, searching, files, transfer, mirroring, branches, changes, restoring, history, kv,
-    limits, volume,
+    listing, searching, files, transfer, mirroring, mounting, spec04, branches, changes, restoring,
+    history, triggers, kv, limits, overlays, running, volume, serving,
 ):  # fmt: skip
     group.register(app)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentfs.cli.failures import Refusal
+from agentfs.cli.failures import EXIT_USAGE, Refusal
 from agentfs.cli.render import (
     AtOption,
     JsonOption,
@@ -21,6 +21,7 @@ from agentfs.cli.render import (
     size,
 )
 from agentfs.cli.transfer import warn
+from agentfs.cli.watching import follow
 
 if TYPE_CHECKING:
     from agentfs.types import MirrorChange, Totals
@@ -42,13 +43,50 @@ def import_(
         bool, typer.Option("--delete", help="Remove what the host does not have.")
     ] = False,
     dry_run: DryRunOption = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with what changes there, until Ctrl-C.")
+    ] = False,
+    keep_deleted: Annotated[
+        bool, typer.Option("--keep-deleted", help="With --watch: let deletions there pass.")
+    ] = False,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            "--poll", min=0.01, metavar="SECONDS", help="With --watch: look so often, unnotified."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="With --watch: end after N bursts.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=0, metavar="SECONDS", help="With --watch: end when nothing comes."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring in what differs below a host directory, repeatably. JSON: {from, to, changes, ...}.
 
-    Same kind, size and time of change: the file is taken for the same and not read.
+    Same kind, size and time of change: the file is taken for the same and not read. With --watch
+    JSON is an object per line: {time_ns, changes, problems} for each burst of changes (the first
+    is the import itself), at the end {from, to, bursts, changed, files, ...}.
     """
     _require_directory(host)
+    if watch:
+        if dry_run:
+            raise Refusal("--watch and --dry-run exclude each other; leave one out", EXIT_USAGE)
+        with context.obj.open() as fs:
+            follow(
+                fs, host, path, exclude=exclude or (), delete=delete, keep_deleted=keep_deleted,
+                poll_s=poll, limit=limit, timeout=timeout, as_json=as_json,
+            )  # fmt: skip
+        return
+    only_watching = {"--keep-deleted": keep_deleted, "--poll": poll, "--limit": limit,
+                     "--timeout": timeout}  # fmt: skip
+    for name, value in only_watching.items():
+        if value:
+            raise Refusal(f"{name} is for watching; add --watch", EXIT_USAGE)
     with context.obj.open() as fs, progress("import") as report:
         changes, totals = fs.import_tree(
             host, path, exclude=exclude or (), delete=delete, dry_run=dry_run, progress=report
@@ -120,5 +158,5 @@ def _say(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command("import", epilog="Example:  agentfs import ./src /src --delete")(import_)
+    app.command("import", epilog="Example:  agentfs import ./src /src --delete --watch")(import_)
     app.command(epilog="Example:  agentfs export /src ./src --dry-run")(export)

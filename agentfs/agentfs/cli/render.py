@@ -82,7 +82,7 @@ def count(number: int, noun: str) -> str:
     """`1 file`, `2 files`, `1 branch`, `2 branches`."""
     if number == 1:
         return f"1 {noun}"
-    if noun.endswith("y"):
+    if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{number} {noun[:-1]}ies"
     return f"{number} {noun}{'es' if noun.endswith(('ch', 's')) else 's'}"
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentfs.cli.failures import Refusal
 
@@ -25,6 +25,7 @@ class Session:
     branch: str | None
     system: bool
     key_file: Path | None = None
+    durability: Literal["normal", "full"] = "normal"
 
     @contextmanager
     def look(self, at: str | None = None) -> Iterator[AgentFS]:
@@ -58,7 +59,7 @@ class Session:
         encrypted: dict[str, Any] = {} if key is None else {"key": key}
         return AgentFS.open(
             str(self.file), branch=branch, create=create, system=self.system, principal=_user(),
-            **encrypted,
+            durability=self.durability, **encrypted,
         )  # fmt: skip
 
     def _key(self) -> str | None:
@@ -94,7 +95,12 @@ class Session:
 
 
 def _user() -> str:
-    """Who the journal says has done it: the login name of the person at the command line."""
+    """Who the journal says has done it: the login name of the person at the command line.
+
+    A command that a trigger runs has the trigger's name in its environment.
+    """
+    if principal := os.environ.get("AGENTFS_PRINCIPAL"):
+        return principal
     import getpass  # noqa: PLC0415 - only where a volume is opened
 
     try:

@@ -77,11 +77,11 @@ def refused(fs: AgentFS, call: Call, path: str, error: type[OSError], number: in
 
 @pytest.mark.parametrize("name", ALL)
 def test_names_that_no_call_takes(fs: AgentFS, name: str) -> None:
-    """256 bytes, 4,097 bytes, NUL, a relative path, an empty one, text without bytes."""
+    """256 bytes, 8,193 bytes, NUL, a relative path, an empty one, text without bytes."""
     call = ALL[name]
     refused(fs, call, "/" + "n" * 256, OSError, errno.ENAMETOOLONG)
     refused(fs, call, "/" + "é" * 128, OSError, errno.ENAMETOOLONG)
-    refused(fs, call, "/dir" + "/abcdefg" * 512, OSError, errno.ENAMETOOLONG)
+    refused(fs, call, "/dir" + "/abcdefg" * 1024, OSError, errno.ENAMETOOLONG)
     refused(fs, call, "/a\0b", OSError, errno.EINVAL)
     refused(fs, call, "relative", OSError, errno.EINVAL)
     refused(fs, call, "", OSError, errno.EINVAL)
@@ -188,12 +188,12 @@ def test_dots_are_no_names(fs: AgentFS) -> None:
     assert {".", ".."}.isdisjoint(fs.listdir("/") + fs.listdir("/dir"))
 
 
-def test_a_path_of_4096_bytes(fs: AgentFS) -> None:
+def test_a_path_of_8192_bytes(fs: AgentFS) -> None:
     """The longest path can be made and read; one more byte is ENAMETOOLONG."""
-    directory = "/" + "/".join(["d" * 127] * 31)  # 3,968 bytes
+    directory = "/" + "/".join(["d" * 127] * 63)  # 8,064 bytes
     fs.mkdir(directory, parents=True)
     path = f"{directory}/{'f' * 127}"
-    assert len(path) == 4096
+    assert len(path) == 8192
     fs.write(path, b"deep")
     assert fs.read(path) == b"deep"
     refused(fs, lambda fs, path: fs.write(path, b""), path + "f", OSError, errno.ENAMETOOLONG)

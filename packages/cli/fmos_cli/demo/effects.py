@@ -1,26 +1,19 @@
 """Runs a command on a fork of the agent's branch, so that its effect can be seen before it counts.
 
-The fork's project folder is written to a temporary folder of the host, the real command runs there,
-and what it changed comes back to the fork. Merging or dropping the fork is the caller's decision.
+`agentfs.run` shows the fork's project folder to the real command and keeps what it changed there.
+Merging or dropping the fork is the caller's decision.
 """
 
 from __future__ import annotations
 
-import os
-import posixpath
-import stat
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from agentfs import AgentFS
 from agentfs.types import Change
 from fmos.types import new_id
 from fmos_cli.demo.sandbox import Sandbox
-
-_Facts = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +53,13 @@ class Effects:
         branch = f"{self._files.branch}-try-{new_id()[-8:]}"
         fork = self._files.fork(branch)
         try:
-            with tempfile.TemporaryDirectory(prefix="fmos-try-") as temporary:
-                exit_code, output = self._run(fork, command, Path(temporary, "tree"))
+            done = self._sandbox.run(fork, command, self._folder)
             changes = tuple(self._files.diff(self._files.branch, branch))
         except BaseException:
             self._files.delete_branch(branch)
             raise
         self._report("fork.run", f"{command!r} on {branch} in {self._sandbox.kind}")
-        return Effect(command, branch, exit_code, output, changes)
+        return Effect(command, branch, done.exit_code, done.output, changes)
 
     def hold(self, effect: Effect) -> None:
         """Keep an effect that a person approved, for the tool call that follows."""
@@ -88,54 +80,3 @@ class Effects:
     def drop(self, effect: Effect) -> None:
         """Drop the fork; nothing of it reaches the agent's branch unless it was merged."""
         self._files.delete_branch(effect.branch)
-
-    def _run(self, fork: AgentFS, command: str, tree: Path) -> tuple[int, str]:
-        fork.get_tree(self._folder, tree)
-        before = _survey(tree)
-        done = self._sandbox.run(command, tree, self._folder)
-        with fork.transaction():
-            _bring_back(fork, self._folder, tree, before)
-        return done.exit_code, done.output
-
-
-def _survey(tree: Path) -> dict[str, _Facts]:
-    """Return what tells one state of each path from another, parents before children."""
-    found: dict[str, _Facts] = {}
-    for folder, folders, names in os.walk(tree):
-        folders.sort()
-        for name in (*folders, *sorted(names)):
-            path = os.path.join(folder, name)
-            info = os.lstat(path)
-            mtime = 0 if stat.S_ISDIR(info.st_mode) else info.st_mtime_ns
-            size = 0 if stat.S_ISDIR(info.st_mode) else info.st_size
-            found[os.path.relpath(path, tree)] = (info.st_mode, size, mtime, info.st_ino)
-    return found
-
-
-def _bring_back(fork: AgentFS, folder: str, tree: Path, before: dict[str, _Facts]) -> None:
-    after = _survey(tree) if tree.is_dir() else {}
-    gone = [path for path in before if _kind(before, path) != _kind(after, path)]
-    removed: set[str] = set()
-    for path in gone:
-        if posixpath.dirname(path) not in removed:
-            fork.remove(posixpath.join(folder, path), recursive=True)
-        removed.add(path)
-    for path, facts in after.items():
-        if before.get(path) != facts:
-            _bring_one(fork, posixpath.join(folder, path), tree / path, facts[0])
-
-
-def _kind(facts: dict[str, _Facts], path: str) -> int:
-    return stat.S_IFMT(facts[path][0]) if path in facts else 0
-
-
-def _bring_one(fork: AgentFS, target: str, source: Path, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        fork.mkdir(target, parents=True, exist_ok=True)
-        fork.chmod(target, stat.S_IMODE(mode))
-    elif stat.S_ISLNK(mode):
-        if fork.exists(target):
-            fork.remove(target)
-        fork.symlink(os.readlink(source), target)
-    elif stat.S_ISREG(mode):
-        fork.write(target, source.read_bytes(), mode=stat.S_IMODE(mode))

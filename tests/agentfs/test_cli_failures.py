@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 import agentfs
+from agentfs.cli import main
 from agentfs.cli.main import app
 
 
@@ -202,3 +204,24 @@ def test_help_loads_nothing_heavy() -> None:
         check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", main.COMMANDS)
+def test_a_call_loads_the_module_of_its_command(module: str) -> None:
+    """The table of commands is what the modules register, so that none is missed."""
+    alone = typer.main.get_command(main.application((module,)))
+    assert tuple(alone.commands) == main.COMMANDS[module]  # type: ignore[attr-defined]
+    for name in main.COMMANDS[module]:
+        for before in (
+            [],
+            ["-f", "ls"],
+            ["--system", "-b", "kv"],
+            ["--branch=gc", "--key-file", "x"],
+        ):
+            assert main.needed([*before, name, "--help", "gc"]) == [module]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-f", "ls"], ["nosuch"], ["-x"]])
+def test_a_call_without_a_known_command_loads_all(arguments: list[str]) -> None:
+    """Help, and the names that are near an unknown one, need every command."""
+    assert list(main.needed(arguments)) == list(main.COMMANDS)

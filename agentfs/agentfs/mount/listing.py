@@ -1,4 +1,9 @@
-"""Listing directories: large ones bucket by bucket, with or without attributes."""
+"""Listing directories: large ones bucket by bucket, with or without attributes.
+
+Opening a directory is not answered at all: the kernel then opens and closes directories itself, and
+keeps their lists until names change or the watcher tells it. So a list belongs to a directory and
+not to whoever has it open: whoever reads from its beginning begins it anew.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +24,17 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4096
 _DOTS = 2
+_MOST_BEGUN = 256
 
 Item = tuple[str, Node]
 _DOT = Node(0, DIRECTORY, 0, 0, 0, 0, 0, 0, 0, 0, None)
 
 
 class Listing:
-    """The names of a directory as they were when it was opened, read as far as was asked."""
+    """The names of a directory as they were when it was last begun, read as far as was asked."""
 
     def __init__(self, state: State, inode: Inode) -> None:
-        """Begin a listing of an open directory."""
+        """Begin a listing of a directory."""
         self.state = state
         self.inode = inode
         # Whether the directory still has exactly these names.
@@ -88,49 +94,32 @@ class Listings:
         """Work on the state of a mount."""
         self.state = state
         self.table = state.table
-        self._open: dict[int, Listing] = {}
-        self._next = 1
+        # Those that somebody may still read on in, the latest last.
+        self._begun: dict[Inode, Listing] = {}
 
     def handlers(self) -> dict[int, Handler]:
         """Return what answers which question."""
         return {
-            Op.OPENDIR: self.opendir, Op.READDIR: self.readdir, Op.READDIRPLUS: self.readdirplus,
-            Op.RELEASEDIR: self.releasedir, Op.FSYNCDIR: self.fsyncdir,
+            Op.READDIR: self.readdir, Op.READDIRPLUS: self.readdirplus,
+            Op.FSYNCDIR: self.fsyncdir,
         }  # fmt: skip
-
-    def opendir(self, request: Request) -> bytes:
-        """Open a directory; its names are read when they are asked for."""
-        inode = request.inode
-        node = self.state.seen(inode).node
-        handle, self._next = self._next, self._next + 1
-        inode.users += 1
-        version = hash((node.id, node.entries, node.mtime_ns))
-        keeps = protocol.FOPEN_KEEP_CACHE if inode.kept == version else 0
-        inode.kept = version
-        return protocol.OPEN_OUT.pack(handle, protocol.FOPEN_CACHE_DIR | keeps, 0)
-
-    def releasedir(self, request: Request) -> bytes:
-        """Close a directory."""
-        (handle,) = protocol.HANDLE_IN.unpack_from(request.body)
-        listing = self._open.pop(handle, None)
-        if listing is not None:
-            request.inode.listings.remove(listing)
-        request.inode.users -= 1
-        self.table.drop_if_unused(request.inode)
-        return b""
 
     def fsyncdir(self, request: Request) -> bytes:
         """Store the files that were made in a directory."""
         self.state.commit_below(request.inode)
         return b""
 
-    def _listing(self, request: Request, handle: int, offset: int) -> Listing:
-        listing = self._open.get(handle)
+    def _listing(self, inode: Inode, offset: int) -> Listing:
+        listing = self._begun.pop(inode, None)
         if listing is None:
-            listing = self._open[handle] = Listing(self.state, request.inode)
-            request.inode.listings.append(listing)
+            listing = Listing(self.state, inode)
+            inode.listings.append(listing)
         elif not offset:
             listing.begin()
+        self._begun[inode] = listing
+        if len(self._begun) > _MOST_BEGUN:
+            oldest = next(iter(self._begun))
+            oldest.listings.remove(self._begun.pop(oldest))
         return listing
 
     def readdir(self, request: Request) -> bytes:
@@ -144,8 +133,8 @@ class Listings:
     def _filled(
         self, request: Request, make: Callable[[Listing, int, Item], bytes], fixed: int
     ) -> bytes:
-        handle, offset, size = protocol.READ_IN.unpack_from(request.body)
-        listing = self._listing(request, handle, offset)
+        _, offset, size = protocol.READ_IN.unpack_from(request.body)
+        listing = self._listing(request.inode, offset)
         parts: list[bytes] = []
         left = size
         for index, item in self._items(listing, offset):

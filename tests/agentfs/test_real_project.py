@@ -95,7 +95,8 @@ def _state(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 def _agentfs(volume: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHON": sys.executable}
+    # The interpreter itself: the sandbox has a /tmp of its own, where an environment may be.
+    environment = os.environ | {"PYTHON": os.path.realpath(sys.executable)}
     return subprocess.run(
         [sys.executable, "-m", "agentfs.cli", "-f", str(volume), *arguments],
         capture_output=True, text=True, env=environment, check=False, timeout=120,

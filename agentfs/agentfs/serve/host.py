@@ -11,23 +11,19 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
-import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 
 from agentfs.errors import InvalidArgument
 
 from .area import Area
+from .http import SIGNALS, HttpServer
 from .protocol import FileServer
 
 #: What a client on this machine may call us; anything else is a web page that rebinds its name.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Content of 16 MiB, as base64 in JSON.
 _MAX_BODY_BYTES = 24 * 1024 * 1024
-#: Longer than a client keeps an idle connection, so that it never writes to one we just closed.
-_KEEP_ALIVE_S = 75
-_SHUTDOWN_S = 5
 _BACKLOG = 128
 
 
@@ -40,7 +36,7 @@ def run_stdio(area: Area) -> None:
         server.kill()
         os._exit(128 + number)
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, stop)
     try:
         server.run("stdio")
@@ -60,7 +56,7 @@ def run_http(area: Area, address: str, on_ready: Callable[[str], object]) -> Non
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}/mcp"
         try:
-            _Server(_application(server), lambda: on_ready(url)).run([listener])
+            HttpServer(_application(server), lambda: on_ready(url)).run([listener])
         finally:
             server.close()
 
@@ -114,39 +110,3 @@ def _application(server: FileServer) -> Starlette:
             allowed_origins=[f"http://{host}" for host in hosts],
         ),
     )
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready and, once stopped by a signal, returns."""
-
-    def __init__(self, app: Starlette, on_ready: Callable[[], object]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_SHUTDOWN_S,
-            )
-        )
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept connections, then say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal. Uvicorn's own raises it again, which would skip our clean-up."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.should_exit = True
-
-        before = {number: signal.signal(number, stop) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -8,18 +8,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from agentfs.serve.http import HttpServer
 from fmos.errors import ArgumentError, HomeError
 from fmos.serving.app import build_server
 from fmos.serving.protocol import Lifespan, http_routes
@@ -28,10 +26,6 @@ from fmos.serving.toolset import Toolset
 DEFAULT_PORT = 8077
 
 _HOST = "127.0.0.1"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: Longer than a client keeps an idle connection, so that it never writes to one we just closed.
-_KEEP_ALIVE_S = 75
-_SHUTDOWN_S = 5
 _BACKLOG = 128
 
 
@@ -58,7 +52,9 @@ class Host:
         """
         with ExitStack() as stack:
             sockets, addresses = self._bind(stack)
-            server = _Server(_application(self._toolsets), lambda: on_ready and on_ready(addresses))
+            server = HttpServer(
+                _application(self._toolsets), lambda: on_ready and on_ready(addresses)
+            )
             server.run(sockets)
 
     def _bind(self, stack: ExitStack) -> tuple[list[socket.socket], list[str]]:
@@ -76,42 +72,6 @@ class Host:
         if not sockets:
             raise ArgumentError("there is nothing to listen on", hint="give a port or a socket")
         return sockets, addresses
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready and, once stopped by a signal, returns."""
-
-    def __init__(self, app: Starlette, on_ready: Callable[[], object]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_SHUTDOWN_S,
-            )
-        )
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept connections, then say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal. Uvicorn's own raises it again, which would skip our clean-up."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.should_exit = True
-
-        before = {number: signal.signal(number, stop) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _application(toolsets: Sequence[Toolset]) -> Starlette:

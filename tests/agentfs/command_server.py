@@ -9,11 +9,12 @@ import io
 import os
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from ast import literal_eval
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,26 @@ def _run(command: Command, arguments: list[str]) -> int:
         sys.stdout.flush()
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Path]:
+    """Make a folder for PATH with an `agentfs` that runs the code under test, installed or not."""
+    import agentfs
+
+    folder.mkdir()
+    package_root = Path(str(agentfs.__file__)).parents[1]
+    with subprocess.Popen(
+        [sys.executable, __file__, str(folder)],
+        env=os.environ | {"PYTHONPATH": str(package_root)},
+        stdout=subprocess.PIPE,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield folder
+        finally:
+            server.kill()
 
 
 if __name__ == "__main__":

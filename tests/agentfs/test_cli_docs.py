@@ -3,38 +3,17 @@
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import typer
+from tests.agentfs.command_server import started
 from typer.testing import CliRunner
 
-import agentfs
 from agentfs.cli.main import app
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "agentfs.md"
-
-
-@contextmanager
-def _command(folder: Path) -> Iterator[Path]:
-    """A folder for PATH with an `agentfs` that runs the code under test, installed or not."""
-    folder.mkdir()
-    package_root = Path(str(agentfs.__file__)).parents[1]
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("command_server.py")), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(package_root)},
-        stdout=subprocess.PIPE,
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        try:
-            yield folder
-        finally:
-            server.kill()
 
 
 def test_shell_blocks_of_the_page_run(tmp_path: Path) -> None:
@@ -42,7 +21,7 @@ def test_shell_blocks_of_the_page_run(tmp_path: Path) -> None:
     script = "\n".join(_blocks("sh"))
     work = tmp_path / "work-here"
     work.mkdir()
-    with _command(tmp_path / "bin") as folder:
+    with started(tmp_path / "bin") as folder:
         environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
         environment.pop("AGENTFS_FILE", None)
         ran = subprocess.run(

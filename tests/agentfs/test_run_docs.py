@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.agentfs.command_server import started
 
-import agentfs
 from agentfs.run import sandbox
 
 _PAGE = Path(__file__).parents[2] / "docs" / "agentfs-run.md"
@@ -25,15 +25,7 @@ _PRELUDE = "set -o pipefail; export LC_ALL=C\n"
 @contextmanager
 def _agentfs(folder: Path) -> Iterator[Path]:
     """A folder for PATH with an `agentfs` that runs the code under test."""
-    folder.mkdir()
-    package_root = Path(str(agentfs.__file__)).parents[1]
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("command_server.py")), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(package_root)},
-        stdout=subprocess.PIPE,
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
+    with started(folder):
         # A command that is killed must be a process of its own, not one of the server's.
         (folder / "agentfs").rename(folder / "served")
         (folder / "agentfs").write_text(
@@ -42,10 +34,7 @@ def _agentfs(folder: Path) -> Iterator[Path]:
             f' *) exec {folder}/served "$@";; esac\n'
         )
         (folder / "agentfs").chmod(0o755)
-        try:
-            yield folder
-        finally:
-            server.kill()
+        yield folder
 
 
 def _blocks(language: str) -> list[str]:

@@ -19,7 +19,7 @@ from .directories import Place
 from .hostfiles import HostEntry, Identity
 from .hostwrite import HostTree
 from .nodes import DIRECTORY, ON_HOST, Node, View
-from .paths import SYSTEM_NAME, is_inside, join, to_stored
+from .paths import SYSTEM_NAME, VOLUME_SUFFIXES, is_inside, join, to_stored
 from .transaction import Session
 from .types import ChangeKind, HostChange, Overlay
 
@@ -67,7 +67,7 @@ def _inside(over: Overlay, path: str) -> str:
 
 def _differing(view: View, host: HostTree, over: Overlay) -> Iterator[Found]:
     """Yield the names that differ; what is below a name that came or went is not listed."""
-    own = {os.path.realpath(view.session.path + each) for each in ("", "-wal", "-shm", "-journal")}
+    own = {os.path.realpath(view.session.path + each) for each in VOLUME_SUFFIXES}
     root = nodes.get(view.session, overlay.base_of(view, over).id)
     if (found := _compare(view, host, over, "", root)) is not None:
         yield found

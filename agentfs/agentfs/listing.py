@@ -18,12 +18,10 @@ from . import hostfiles, hostwrite, nodes
 from .connection import one
 from .hostfiles import HostEntry, HostRef, Identity
 from .nodes import COLUMNS, DIRECTORY, FILE, ON_HOST, SYMLINK, Node
-from .paths import SYSTEM_NAME, from_stored, to_stored
+from .paths import SYSTEM_NAME, VOLUME_SUFFIXES, from_stored, to_stored
 from .transaction import Session
 
 BUCKET_ENTRIES = 96
-# What may lie beside a volume's file, as in `transfer.own_files`.
-_BESIDE = ("", "-wal", "-shm", "-journal", "-triggers")
 _HOST = "SELECT host FROM overlay WHERE id = ?"
 _ADD_NODE = (
     "INSERT INTO node(id, kind, generation, mode, size, mtime_ns, ctime_ns, layout, digest, data)"
@@ -116,7 +114,7 @@ def _store(session: Session, node: Node) -> Node:
 def own_names(volume: str, directory: str) -> set[str]:
     """Return the names of the volume's own files in a directory of the host."""
     where, name = os.path.split(_real(volume))
-    return {name + each for each in _BESIDE} if where == directory else set()
+    return {name + each for each in VOLUME_SUFFIXES} if where == directory else set()
 
 
 @lru_cache(maxsize=100)

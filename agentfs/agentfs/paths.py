@@ -8,6 +8,8 @@ from functools import lru_cache
 from .errors import InvalidName, NameTooLong, PermissionDenied
 
 NAME_BYTES = 255
+# What the names of a volume's own files on the host end with, after the name of the volume.
+VOLUME_SUFFIXES = ("", "-wal", "-shm", "-journal", "-triggers")
 # Twice what a system call takes: on a mount, a program names as much from any directory.
 PATH_BYTES = 8192
 SYSTEM_NAME = ".fmos"

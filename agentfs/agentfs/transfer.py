@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import directories, files, journal, nodes, tree
 from .errors import AgentFSError, HostError, NameTooLong, NotFound, PermissionDenied
 from .nodes import DIRECTORY, Node, View
-from .paths import join, normalise, to_stored
+from .paths import VOLUME_SUFFIXES, join, normalise, to_stored
 from .types import DirEntry, Stat, Totals
 
 if TYPE_CHECKING:
@@ -215,8 +215,7 @@ def own_files(fs: AgentFS) -> frozenset[str]:
 
 @lru_cache(maxsize=16)
 def _own_files(path: str) -> frozenset[str]:
-    beside = ("", "-wal", "-shm", "-journal", "-triggers")
-    return frozenset(os.path.realpath(path + each) for each in beside)
+    return frozenset(os.path.realpath(path + each) for each in VOLUME_SUFFIXES)
 
 
 class _HostRead(Exception):

@@ -11,6 +11,7 @@ from . import acl, diff, directories, journal, lineage, links, nodes, quota
 from .connection import one
 from .errors import BranchInUse, BranchNotFound, InvalidArgument, InvalidName, RefExists
 from .nodes import Node, View
+from .paths import KV_PATH, LINKS_NAME, SYSTEM_NAME, SYSTEM_PATH
 from .transaction import PAST_MARK, Session
 from .types import Branch, Snapshot
 
@@ -122,6 +123,23 @@ def restore_paths(view: View, ref: str, paths: list[str]) -> None:
         if path == "/":
             raise InvalidArgument(path, "restore without paths sets the whole tree back")
         _restore_path(view, past, path)
+
+
+def restore_files(view: View, ref: str) -> None:
+    """Set the whole branch back but for the system area, of which only the keys come back."""
+    session = view.session
+    source = session.ref(ref)
+    if source.generation:
+        bump(session, ref)
+    past = View(session, source, view.system, view.principal)
+    old, new = (dict(directories.scan(session, directories.root(each))) for each in (past, view))
+    for name in sorted({*old, *new} - {LINKS_NAME, SYSTEM_NAME}):
+        if old.get(name) != new.get(name):
+            _restore_path(view, past, f"/{name}")
+    inner = View(session, view.state, True, view.principal)
+    there = View(session, source, True, view.principal)
+    if _past_node(there, SYSTEM_PATH) and _past_node(inner, SYSTEM_PATH):
+        bring_back(inner, there, KV_PATH, KV_PATH)
 
 
 def _restore_path(view: View, past: View, path: str) -> None:

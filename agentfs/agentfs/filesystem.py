@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, overload
@@ -36,12 +37,13 @@ from . import (
 )
 from .acl import Limits
 from .encryption import Key
-from .errors import NotADirectory, NotFound, ReadOnly, VolumeClosed
+from .errors import NotADirectory, NotFound, PermissionDenied, ReadOnly, VolumeClosed
 from .extensions import Extension
 from .history import Moment
 from .kv import KeyValues
 from .nodes import DIRECTORY_MODE, LINK, Node, View, get, to_stat
 from .paths import LINKS_NAME, SYSTEM_NAME, PathLike, join, normalise
+from .reach import Reach
 from .rules import AccessRules
 from .spec04.outcome import Spec04Totals
 from .toolcalls import ToolCalls
@@ -123,7 +125,8 @@ class AgentFS:
 
     def __init__(
         self, volume: Volume, ref: str, *, system: bool = False, principal: str = "",
-        read_only: bool = False, owner: bool = False,
+        read_only: bool = False, owner: bool = False, narrowed: bool = False,
+        reach: Reach | None = None,
     ) -> None:  # fmt: skip
         """Bind a handle to a volume; use `AgentFS.open`."""
         self._volume = volume
@@ -132,6 +135,9 @@ class AgentFS:
         self._principal = principal
         self._read_only = read_only
         self._owner = owner
+        # What `on` took away stays away, for this handle and all that come from it.
+        self._narrowed = narrowed
+        self._reach = reach
         self._closed = False
 
     @classmethod
@@ -192,6 +198,11 @@ class AgentFS:
         return self._system
 
     @property
+    def confined(self) -> bool:
+        """Say whether this handle may use its own branch and the forks of that only."""
+        return self._reach is not None
+
+    @property
     def encrypted(self) -> bool:
         """Say whether the volume's file is encrypted."""
         return self._volume.is_encrypted
@@ -205,6 +216,7 @@ class AgentFS:
             VolumeBusy: somebody is.
             EncryptionMissing: the extra is not installed.
         """
+        self._require_unconfined("rekey")
         self._volume.change_key(key)
         self._change(_note_rekey, key is not None)
 
@@ -245,6 +257,19 @@ class AgentFS:
         if self._read_only:
             raise ReadOnly(self._ref, "this handle is a view")
         return WriteScope(self._volume)
+
+    def _require_unconfined(self, what: str) -> None:
+        if self._reach is not None:
+            self._reach.refuse(what)
+
+    def _require_in_reach(self, name: str) -> None:
+        if self._reach is not None:
+            with self._read() as session:
+                self._reach.require(session, name)
+
+    def _require_new_name(self, name: str) -> None:
+        if self._reach is not None:
+            self._reach.require_new(name)
 
     def _normal(self, path: PathLike) -> str:
         return normalise(path, self._system)
@@ -552,24 +577,30 @@ class AgentFS:
 
         Raises:
             RefExists: a branch or snapshot has this name.
+            PermissionDenied: a confined handle gives no such name.
         """
+        self._require_new_name(name)
         return self._change(branches.snapshot, name, message)
 
     def snapshots(self) -> list[Snapshot]:
-        """Return all snapshots, oldest first."""
+        """Return all snapshots, oldest first; a confined handle's are those that it may use."""
         with self._read() as session:
-            return branches.snapshots(session)
+            found, reach = branches.snapshots(session), self._reach
+            return [each for each in found if reach is None or reach.has(session, each.branch)]
 
     def restore(self, ref: Moment, paths: Sequence[PathLike] | None = None) -> None:
         """Set the branch to any state that `at` can show; with `paths` only these.
 
+        A confined handle leaves the system area as it is.
+
         Raises:
-            BranchNotFound, InvalidArgument, NotFound: as of `at`.
+            BranchNotFound, InvalidArgument, NotFound, PermissionDenied: as of `at`.
         """
         # The view keeps a past state from gc until the end of the call.
         with self.at(ref) as view:
             if paths is None:
-                self._change(branches.restore, view.pinned)
+                whole = branches.restore if self._reach is None else branches.restore_files
+                self._change(whole, view.pinned)
             else:
                 normal = [self._normal(each) for each in paths]
                 self._change(branches.restore_paths, view.pinned, normal)
@@ -584,17 +615,18 @@ class AgentFS:
             BranchNotFound: a text names nothing.
             InvalidArgument: a text or time has two meanings.
             NotFound: that moment is older than `history_retention`, or still to come.
+            PermissionDenied: the handle is confined, and this is another's branch.
         """
         with self._read() as session:
             target = history.locate(session, self._ref, ref)
+            if self._reach is not None:
+                self._reach.require(session, target.name)
             there = target.seq is None or history.known(session, target)
         if target.seq is not None and not there:
             with WriteScope(self._volume) as session:
                 history.make(View(session, session.ref(target.name), True, ""), target)
         name = target.name if target.seq is None else history.past_name(target)
-        view = AgentFS(
-            self._volume, name, system=self._system, principal=self._principal, read_only=True
-        )
+        view = self._other(name, self._system, self._principal, read_only=True)
         self._volume.views.add(view)
         return view
 
@@ -605,6 +637,7 @@ class AgentFS:
 
     def set_retention(self, seconds: float) -> None:
         """Let gc keep the past states of so many seconds; 0 keeps none."""
+        self._require_unconfined("history_retention")
         self._change(history.set_retention, seconds)
 
     def fork(self, name: str, source: Moment | None = None) -> AgentFS:
@@ -616,7 +649,9 @@ class AgentFS:
         Raises:
             RefExists: a branch or snapshot has this name.
             BranchNotFound, InvalidArgument, NotFound: as of `at`.
+            PermissionDenied: a confined handle gives no such name.
         """
+        self._require_new_name(name)
         if source is None:
             self._change(branches.fork, name, self._ref)
         else:
@@ -625,36 +660,61 @@ class AgentFS:
                 self._change(branches.fork, name, view.pinned)
         return self._other(name, self._system, self._principal)
 
-    def on(self, name: str, *, system: bool | None = None, principal: str | None = None) -> AgentFS:
+    def on(
+        self, name: str, *, system: bool | None = None, principal: str | None = None,
+        confined: bool = False,
+    ) -> AgentFS:  # fmt: skip
         """Return a handle on another branch that shares this one's volume.
 
-        `system` and `principal` are this handle's unless given.
+        `system` and `principal` are this handle's unless given. What `system=False` takes away
+        cannot be had back from the handle that is returned, nor from any that comes from it; they
+        keep its principal, and what comes from a view of it cannot write. A `confined` handle
+        moreover uses this branch and its forks only, and leaves alone what concerns the whole
+        volume: this is what an agent gets.
 
         Raises:
             BranchNotFound: no branch has this name.
+            PermissionDenied: it would reach more than this handle.
         """
         with self._read() as session:
             branches.require(session, name)
-        return self._other(
-            name,
-            self._system if system is None else system,
-            self._principal if principal is None else principal,
-        )
+        self._require_in_reach(name)
+        wanted = self._system if system is None else system
+        named = self._principal if principal is None else principal
+        if self._narrowed and (wanted > self._system or named != self._principal):
+            what = "the system area" if wanted > self._system else f"the principal {named!r}"
+            raise PermissionDenied(name, f"this handle was given without {what}")
+        read_only = self._read_only and self._narrowed
+        made = self._other(name, wanted and not confined, named, read_only=read_only)
+        made._narrowed = self._narrowed or confined or system is False
+        if confined and self._reach is None:
+            made._reach = Reach(name)
+        return made
 
-    def _other(self, name: str, system: bool, principal: str) -> AgentFS:
-        return AgentFS(self._volume, name, system=system, principal=principal)
+    def _other(
+        self, name: str, system: bool, principal: str, *, read_only: bool = False
+    ) -> AgentFS:
+        return AgentFS(
+            self._volume, name, system=system, principal=principal, read_only=read_only,
+            narrowed=self._narrowed, reach=self._reach,
+        )  # fmt: skip
 
     def branches(self) -> list[Branch]:
-        """Return all branches, sorted by name."""
+        """Return all branches, sorted by name; a confined handle's are those that it may use."""
         with self._read() as session:
-            return branches.listing(session)
+            found, reach = branches.listing(session), self._reach
+            return [each for each in found if reach is None or reach.has(session, each.name)]
 
     def delete_branch(self, name: str) -> None:
         """Forget a branch; its journal rows stay.
 
         Raises:
             BranchInUse: it is this handle's or the default one.
+            PermissionDenied: the handle is confined, and this is not a fork of its branch.
         """
+        self._require_in_reach(name)
+        if self._reach is not None and name == self._reach.own:
+            raise PermissionDenied(name, "a confined handle keeps the branch it is confined to")
         self._change(branches.delete, name)
 
     def default_branch(self) -> BranchName:
@@ -664,6 +724,7 @@ class AgentFS:
 
     def set_default_branch(self, name: str) -> None:
         """Let `open` take this branch when none is named."""
+        self._require_unconfined("the default branch")
         self._change(branches.set_default, name)
 
     def diff(self, before: Moment, after: Moment, path: PathLike = "/") -> Iterator[Change]:
@@ -704,7 +765,9 @@ class AgentFS:
         Raises:
             BranchNotFound: no branch or snapshot has this name.
             MergeConflict: both changed the same thing and the strategy is "fail".
+            PermissionDenied: the handle is confined, and this is another's branch.
         """
+        self._require_in_reach(name)
         if not dry_run:
             return self._change(merge.merge, name, strategy)
         result = None
@@ -773,7 +836,15 @@ class AgentFS:
             with self._read() as session:
                 return journal.page(session, after, count, wanted)
 
-        return journal.rows(fetch, since, limit)
+        if self._reach is None:
+            return journal.rows(fetch, since, limit)
+        return islice(filter(self._shows, journal.rows(fetch, since, None)), limit)
+
+    def _shows(self, row: JournalRow) -> bool:
+        if self._reach is None:
+            return True
+        with self._read() as session:
+            return self._reach.shows(session, row)
 
     def watch(
         self, since: int | None = None, path: PathLike = "/", timeout: float | None = None, *,
@@ -790,15 +861,24 @@ class AgentFS:
         if self._closed:
             raise VolumeClosed(self._volume.path)
         wanted = journal.Filter(None, normalise(path), branch, principal, operation)
-        return Watch(self._volume, since, wanted, timeout)
+        reach = self._reach
+        return Watch(self._volume, since, wanted, timeout, None if reach is None else reach.shows)
 
     def log(self, limit: int | None = None) -> list[JournalRow]:
         """Return the rows of this branch, newest first."""
         with self._read() as session:
-            return journal.newest(session, self._ref, limit)
+            if self._reach is None:
+                return journal.newest(session, self._ref, limit)
+            found = journal.newest(session, self._ref, None)
+            return [each for each in found if self._reach.shows(session, each)][:limit]
 
     def record(self, operation: str, detail: dict[str, Any], path: str = "") -> int:
-        """Append an event of an upper layer to the journal and return its number."""
+        """Append an event of an upper layer to the journal and return its number.
+
+        Raises:
+            PermissionDenied: the handle is confined, so that an agent cannot forge such rows.
+        """
+        self._require_unconfined("an event of the journal")
         return self._change(journal.record, operation, path, detail)
 
     def verify_journal(self) -> JournalCheck:
@@ -824,6 +904,8 @@ class AgentFS:
         `repair` puts right what follows from the rest of the volume, in one transaction; each
         finding then says what was done and what is lost.
         """
+        if repair:
+            self._require_unconfined("repair")
         if not repair:
             with self._read() as session:
                 return fsck.check(session, read_data, progress=progress)
@@ -859,6 +941,7 @@ class AgentFS:
             raise VolumeClosed(self._volume.path)
         if self._read_only:
             raise ReadOnly(self.branch, "this handle is a view")
+        self._require_unconfined("gc")
         keep = {each.pinned for each in self._volume.views if not each.closed}
         return gc.collect(
             self._volume, self._principal, self._ref, keep, retention, dry_run, progress, sign

@@ -14,9 +14,8 @@ from . import acl, directories, files, journal, tree
 from .directories import Place
 from .errors import InvalidArgument, NotFound
 from .nodes import View
-from .paths import NAME_BYTES, join
+from .paths import KV_PATH, NAME_BYTES, join
 
-KV_PATH = "/.fmos/kv"
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 

@@ -15,6 +15,7 @@ PATH_BYTES = 8192
 SYSTEM_NAME = ".fmos"
 SYSTEM_PATH = "/.fmos"
 OVERLAYS_PATH = "/.fmos/overlays"
+KV_PATH = "/.fmos/kv"
 # A name with a slash in the root, which no normal path leads to; see links.
 LINKS_NAME = "/links"
 LINKS_PATH = "//links"

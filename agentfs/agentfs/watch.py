@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from . import journal
 from .errors import InvalidArgument, NotFound, VolumeClosed
 from .history import range_kept
 from .journal import Filter
-from .transaction import ReadScope, Volume
+from .transaction import ReadScope, Session, Volume
 from .types import JournalRow
 
 _PAGE = 500
@@ -26,12 +26,14 @@ class Watch(Iterator[JournalRow]):
     """
 
     def __init__(
-        self, volume: Volume, since: int | None, wanted: Filter, timeout: float | None
-    ) -> None:
-        """Begin after a journal row, or with what comes next."""
+        self, volume: Volume, since: int | None, wanted: Filter, timeout: float | None,
+        shows: Callable[[Session, JournalRow], bool] | None = None,
+    ) -> None:  # fmt: skip
+        """Begin after a journal row, or with what comes next; `shows` is one more filter."""
         self._volume = volume
         self._wanted = wanted
         self._timeout = timeout
+        self._shows = shows
         self._waiting: deque[JournalRow] = deque()
         self._stopped = False
         with ReadScope(volume) as session:
@@ -94,8 +96,10 @@ class Watch(Iterator[JournalRow]):
             if self._read_until >= newest:
                 return False
             found = journal.page(session, self._read_until, _PAGE, self._wanted)
+            self._read_until = found[-1].seq if len(found) == _PAGE else newest
+            if self._shows is not None:
+                found = [each for each in found if self._shows(session, each)]
         self._waiting.extend(found)
-        self._read_until = found[-1].seq if len(found) == _PAGE else newest
         if not found:
             self.seq = self._read_until
         return bool(found)

@@ -37,7 +37,7 @@ def serve(
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     with context.obj.open() as fs:
-        agent = fs.on(str(fs.branch), system=False, principal=principal)
+        agent = fs.on(str(fs.branch), principal=principal, confined=True)
         _run(agent, path, read_only, http)
 
 

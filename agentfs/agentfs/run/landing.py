@@ -6,8 +6,10 @@ nothing is mixed: all that the command did goes to a new branch, and the branch 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from agentfs.paths import is_system, join
 
 from . import difference
 from .difference import Bringing, Difference
@@ -37,11 +39,12 @@ def changes_since(fs: AgentFS, run: Open) -> Changes:
 def land(fs: AgentFS, run: Open, found: Difference) -> Landed:
     """Bring a difference in; a transaction must be open."""
     at = run.target.at
+    found, barred = _without_system(fs, found, at)
     meanwhile = changes_since(fs, run).paths if _others_wrote(fs, run) else ()
     both = difference.conflicts(found, at, meanwhile, fs.is_dir)
     if both:
-        return _beside(fs, run, found, both)
-    bringing = Bringing(fs, at)
+        return _beside(fs, run, found, both, barred)
+    bringing = Bringing(fs, at, barred)
     bringing.run(found)
     skipped = tuple(bringing.skipped)
     if not meanwhile:
@@ -51,16 +54,28 @@ def land(fs: AgentFS, run: Open, found: Difference) -> Landed:
     return Landed(Changes.of(e for e in differing if e.path not in paths), skipped=skipped)
 
 
+def _without_system(fs: AgentFS, found: Difference, at: str) -> tuple[Difference, list[str]]:
+    """Leave out what a command put where the system area is; its view has none of that."""
+    if fs.system or at != "/":
+        return found, []
+    kept = [each for each in found.present if not is_system(join(at, each.relative))]
+    barred = [each.source for each in found.present if is_system(join(at, each.relative))]
+    removed = [each for each in found.removed if not is_system(join(at, each))]
+    return replace(found, present=kept, removed=removed), barred
+
+
 def _others_wrote(fs: AgentFS, run: Open) -> bool:
     rows = fs.journal(since=run.seq, branch=str(fs.branch))
     return any(each.before is not None or each.after is not None for each in rows)
 
 
-def _beside(fs: AgentFS, run: Open, found: Difference, both: list[str]) -> Landed:
+def _beside(
+    fs: AgentFS, run: Open, found: Difference, both: list[str], barred: list[str]
+) -> Landed:
     """Bring it into a new branch that begins with the branch as it is now."""
-    name = f"{fs.branch}-run-{run.id}"
+    name = f"{fs.branch}{'~' if fs.confined else '-'}run-{run.id}"
     beside = fs.fork(name)
-    bringing = Bringing(beside, run.target.at)
+    bringing = Bringing(beside, run.target.at, barred)
     bringing.run(found)
     changes = Changes.of(fs.diff(str(fs.branch), name, run.target.at))
     return Landed(changes, name, tuple(both), tuple(bringing.skipped))

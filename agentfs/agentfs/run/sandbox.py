@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agentfs.paths import VOLUME_SUFFIXES
+
 if TYPE_CHECKING:
     from agentfs.filesystem import AgentFS
 
@@ -34,7 +36,6 @@ _HIDDEN_AT_HOME = (
     ".fmos", ".ssh", ".gnupg", ".aws", ".azure", ".config/gh", ".config/gcloud", ".netrc",
     ".docker", ".kube", ".git-credentials", ".pypirc", ".password-store",
 )  # fmt: skip
-_OF_VOLUME = ("", "-wal", "-shm", "-journal")
 
 
 # All that a command sees of the host when it is to see its programs only.
@@ -199,7 +200,7 @@ def hidden(fs: AgentFS, more: Iterable[str]) -> Iterator[str]:
     for home in {os.path.expanduser("~"), _home()}:
         for name in _HIDDEN_AT_HOME:
             yield os.path.join(home, name)
-    for suffix in _OF_VOLUME:
+    for suffix in VOLUME_SUFFIXES:
         yield f"{fs.path}{suffix}"
     yield places.base()
     yield from (os.path.expanduser(each) for each in more)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Longer than a client keeps an idle connection, so that it never writes to one we just closed.
@@ -20,7 +20,7 @@ _SHUTDOWN_S = 5
 class HttpServer(uvicorn.Server):
     """Uvicorn that says when it is ready and, once stopped by a signal, returns."""
 
-    def __init__(self, app: Starlette, on_ready: Callable[[], object]) -> None:
+    def __init__(self, app: ASGIApp, on_ready: Callable[[], object]) -> None:
         """Serve an application; `on_ready` is called once connections are accepted."""
         super().__init__(
             uvicorn.Config(

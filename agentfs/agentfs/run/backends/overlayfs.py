@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
 
+from agentfs.paths import VOLUME_SUFFIXES
 from agentfs.run import difference, places
 from agentfs.run.difference import Difference, Item
 from agentfs.run.materialise import Writer
@@ -99,7 +100,7 @@ def _layers(fs: AgentFS, target: Target, place: Place) -> str:
 def _unlisted(fs: AgentFS, target: Target) -> list[str]:
     """Return what an overlay never shows: the volume's own files and a folder `.fmos`."""
     assert target.host is not None
-    own = [os.path.realpath(f"{fs.path}{each}") for each in ("", "-wal", "-shm", "-journal")]
+    own = [os.path.realpath(f"{fs.path}{each}") for each in VOLUME_SUFFIXES]
     own.append(os.path.join(target.host, ".fmos"))
     return [
         os.path.relpath(each, target.host) for each in own if each.startswith(f"{target.host}/")

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-SOAK := tests/agentfs/reliability tests/agentfs/test_transfer.py tests/adapters/test_saver_crash.py
+SOAK := tests/agentfs/reliability tests/agentfs/test_transfer.py tests/adapters/test_saver_crash.py tests/core/test_ledger_model.py tests/core/test_ledger_processes.py
 
 .PHONY: help demo test soak lint types imports bench clean
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 from langgraph.types import Command
 from tests.adapters.desk import BIG, Desk, asked, thread
-from tests.adapters.scripted import call, calls, in_turn
+from tests.adapters.scripted import ScriptedModel, call, calls, in_turn
 
 from fmos.client import connect
 from fmos.errors import ArgumentError
@@ -372,3 +373,31 @@ def test_client_without_a_session_is_refused(kernel: Kernel) -> None:
     client = connect(Principal(agent="worker"), kernel=kernel)
     with pytest.raises(ArgumentError, match="session"):
         FmosMiddleware(client)
+
+
+class _Endless(ScriptedModel):
+    """A model whose provider never answers."""
+
+    async def _agenerate(self, messages: list[BaseMessage], *rest: Any, **named: Any) -> Any:
+        self._seen.append(list(messages))
+        await asyncio.Event().wait()
+
+
+def test_a_cancelled_model_call_gives_its_reservation_back(desk: Desk) -> None:
+    """A time-out around a call leaves nothing reserved, so the next call is not refused."""
+    model = _Endless(answer=in_turn(AIMessage("never")))
+    agent = create_agent(model, [], middleware=[FmosMiddleware(desk.client)])
+
+    async def time_out() -> None:
+        running = asyncio.create_task(agent.ainvoke(asked("hi"), thread()))
+        while not model.seen:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(time_out())
+    balances = desk.client.call("budget_status")["balances"]
+    assert balances
+    assert {balance["reserved"] for balance in balances} == {0}
+    assert {balance["spent"] for balance in balances} == {0}

@@ -66,9 +66,9 @@ def test_exhausted_session_is_denied_with_the_way_out(tools: BudgetTools) -> Non
     assert verdict.reservation is None
     assert verdict.reasons[0].code == "budget.exceeded"
     assert verdict.reason == (
-        "the account 'default/-/writer/s1' has 100 tokens left and 200 are asked for; raise"
-        " `budgets: { tokens: ... }` in the contract 'writer' (contracts/writer.yaml),"
-        " or finish with what you have"
+        "the account 'org:default/tenant:default/app:-/agent:writer/session:s1' has 100 tokens left"
+        " and 200 are asked for; raise `budgets: { tokens: ... }` in the contract 'writer'"
+        " (contracts/writer.yaml), or finish with what you have"
     )
 
 
@@ -90,7 +90,9 @@ def test_raised_contract_gives_more(tools: BudgetTools, kernel: Kernel) -> None:
 def test_limit_set_by_hand_is_kept(tools: BudgetTools, kernel: Kernel) -> None:
     """An unchanged contract does not overwrite what a person gave the session."""
     admit(tools, 1000)
-    kernel.ledger.set_limit("default/-/writer/s1", "tokens", 5000)
+    kernel.ledger.set_limit(
+        "org:default/tenant:default/app:-/agent:writer/session:s1", "tokens", 5000
+    )
     assert admit(tools, 3000).allowed
 
 
@@ -146,6 +148,53 @@ def test_providers_token_counts_are_added_up(tools: BudgetTools) -> None:
     assert answer["committed"] == {"tokens": 42}
 
 
+@pytest.mark.parametrize(
+    ("usage", "committed"),
+    [
+        ({"currency": 3}, {"tokens": 600, "currency": 3}),
+        ({"prompt_tokens": 4, "completion_tokens": 2, "input_tokens": 4, "output_tokens": 2}, 6),
+        ({"total_tokens": 9, "input_tokens": 4, "output_tokens": 2}, 9),
+        ({"tokens": 7, "input_tokens": 4}, 7),
+        ({"tokens": 0}, 600),
+        ({"tokens": 0, "input_tokens": 0, "output_tokens": 0}, 0),
+        ({"prompt_tokens": 5}, 5),
+    ],
+)
+def test_usage_is_read_in_one_providers_words(
+    tools: BudgetTools, usage: dict[str, int], committed: int | dict[str, int]
+) -> None:
+    """Tokens are counted once; what was reserved and not reported counts as it was reserved."""
+    arguments = {"reservation": admit(tools, 600).reservation, "usage": usage}
+    expected = committed if isinstance(committed, dict) else {"tokens": committed}
+    assert tools.call("budget_settle", arguments)["committed"] == expected
+
+
+def test_settlement_tells_which_share_of_a_limit_it_passed(tools: BudgetTools) -> None:
+    """An agent hears at 50, 80, 95 and 100 % of its budget, once."""
+    arguments = {"reservation": admit(tools, 600).reservation, "usage": {"tokens": 810}}
+    told = tools.call("budget_settle", arguments)["alerts"]
+    assert [(alert["percent"], alert["limit"]) for alert in told] == [(50, 1000), (80, 1000)]
+    assert tools.call("budget_settle", arguments)["alerts"] == []
+
+
+def test_settled_operation_is_denied_as_used(tools: BudgetTools) -> None:
+    """An id that was paid for buys nothing more, whatever it asks for."""
+    reservation = admit(tools, 1, id="op1").reservation
+    tools.call("budget_settle", {"reservation": reservation, "usage": {"tokens": 1}})
+    for tokens in (1, 900):
+        verdict = admit(tools, tokens, id="op1")
+        assert (verdict.decision, verdict.reasons[0].code) == ("deny", "budget.operation")
+        assert "already used and settled" in verdict.reason
+    assert session_tokens(tools)["spent"] == 1
+
+
+def test_open_operation_does_not_grow(tools: BudgetTools) -> None:
+    """An open id that asks for another amount is denied, and holds what it held."""
+    admit(tools, 1, id="op1")
+    assert admit(tools, 900, id="op1").reasons[0].code == "budget.operation"
+    assert session_tokens(tools)["reserved"] == 1
+
+
 def test_unknown_resources_are_refused(tools: BudgetTools) -> None:
     """Estimates and usage in no known resource are errors that name it."""
     with pytest.raises(ArgumentError, match="tokenz"):
@@ -165,7 +214,7 @@ def test_reservation_of_another_session_is_not_found(tools: BudgetTools, kernel:
 
 def test_fork_spends_from_its_parents_account(tools: BudgetTools, kernel: Kernel) -> None:
     """A limit on the parent's account binds the forked agent too."""
-    kernel.ledger.set_limit("default/-/writer", "tokens", 700)
+    kernel.ledger.set_limit("org:default/tenant:default/app:-/agent:writer", "tokens", 700)
     child = kernel.fork_agent(Principal(agent="writer"), "writer-2")
     forked = BudgetTools(kernel, child.model_copy(update={"session": "s9"}))
     assert admit(forked, 500).allowed

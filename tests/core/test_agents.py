@@ -39,7 +39,7 @@ def test_a_fork_spends_from_its_parents_account(kernel: Kernel) -> None:
     parent = _agent("a")
     kernel.agent_fs(parent)
     child = kernel.fork_agent(parent, "b")
-    assert kernel.account(child).startswith("default/-/a/b/")
+    assert kernel.account(child) == "org:default/tenant:default/app:-/agent:a/agent:b/session:-"
     kernel.contracts.save("apiVersion: agentos/v0.2\nkind: AgentContract\nname: a\n")
     found = kernel.contract(child)
     assert found is not None

@@ -126,27 +126,39 @@ def test_path_globs(pattern: str, path: str, covered: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SHORT + "capabilties: []", "c.yaml:4: there is no field 'capabilties'; did you mean 'cap"),
+        (
+            SHORT + "capabilties: []",
+            "c.yaml:4:1: there is no field 'capabilties'; did you mean 'cap",
+        ),
         (
             SHORT + "security:\n  consent_for: []\n  recipient: [x]\nzzz: 1",
-            "c.yaml:6: there is no field 'recipient' in 'security'; did you mean 'recipients'",
+            "c.yaml:6:3: there is no field 'recipient' in 'security'; did you mean 'recipients'",
         ),
         (
             SHORT + "security: { paths: { writes: [] } }",
-            "c.yaml:4: there is no field 'writes' in 'security.paths'; did you mean 'write'",
+            "c.yaml:4:22: there is no field 'writes' in 'security.paths'; did you mean 'write'",
         ),
-        (SHORT + "budgets: { tokens: lots }", "c.yaml:4: the field 'budgets.tokens' is wrong"),
-        (SHORT + "budgets: { tokens: 1.0005k }", "got '1.0005k'"),
-        (SHORT + "class: { latency: SRTT }", "'SRT' or .*got 'SRTT'; did you mean 'SRT'"),
-        (SHORT + "class: { latency: HRT }", "c.yaml:4: the field 'class' is wrong: .*deadline_ms"),
-        (SHORT + "class: { latency: HRT, slo: 3, deadline_ms: 1 }", "c.yaml:4: "),
-        (SHORT + "name: b", "c.yaml:4: the field 'name' is given twice"),
-        ("kind: AgentContract\nname: a", "c.yaml:1: the field 'apiVersion' is missing"),
+        (
+            SHORT + "budgets: { tokens: lots }",
+            "c.yaml:4:20: the field 'budgets.tokens' is wrong: expected a whole .*'lots'",
+        ),
+        (SHORT + "budgets: { tokens: 1.0005k }", "c.yaml:4:20: .* found '1.0005k'"),
+        (
+            SHORT + "class: { latency: SRTT }",
+            "4:19: .*expected 'HRT', 'SRT' or .*found 'SRTT'; did you mean 'SRT'",
+        ),
+        (
+            SHORT + "class: { latency: HRT }",
+            "c.yaml:4:8: the field 'class' is wrong: .*deadline_ms",
+        ),
+        (SHORT + "class: { latency: HRT, slo: 3, deadline_ms: 1 }", "c.yaml:4:29: .*'class.slo'"),
+        (SHORT + "name: b", "c.yaml:4:1: the field 'name' is given twice"),
+        ("kind: AgentContract\nname: a", "c.yaml:1:1: the field 'apiVersion' is missing"),
         (
             SHORT.replace("v0.2", "v9"),
-            "c.yaml:1: the field 'apiVersion' is wrong: .*got 'agentos/v9",
+            "c.yaml:1:13: the field 'apiVersion' is wrong: expected agentos/v0.2 or .*'agentos/v9",
         ),
-        (SHORT.replace("name: a", "name: ../a"), "c.yaml:3: the field 'name' is wrong"),
+        (SHORT.replace("name: a", "name: ../a"), "c.yaml:3:7: the field 'name' is wrong"),
         ("a: [1\nb: 2", "c.yaml is not valid YAML at line 2, column 2"),
         ("a: 'x", "c.yaml is not valid YAML at line 1"),
         ("a: !!python/object:os.system x", "c.yaml is not valid YAML at line 1, column 4"),
@@ -158,7 +170,7 @@ def test_path_globs(pattern: str, path: str, covered: bool) -> None:
     ],
 )
 def test_a_wrong_document_gets_one_sentence(text: str, message: str) -> None:
-    """The complaint names the source, the line, the field and what was probably meant."""
+    """The complaint names the source, line and column, the field and what was meant."""
     with pytest.raises(ContractError, match=message) as caught:
         load_text(text, "c.yaml")
     assert "\n" not in str(caught.value)
@@ -168,9 +180,52 @@ def test_the_first_of_several_mistakes_is_named() -> None:
     """The complaint is about the place that comes first in the document."""
     text = SHORT.replace("name: a", "nam: a") + "budgets: { tokens: x }\nmemmory: {}"
     with pytest.raises(
-        ContractError, match=r"c.yaml:3: there is no field 'nam'; did you mean 'name'"
+        ContractError,
+        match=r"c.yaml:3:1: there is no field 'nam'; did you mean 'name'\? \(and 3 more; run",
     ):
         load_text(text, "c.yaml")
+
+
+def test_every_mistake_is_listed() -> None:
+    """The error carries all complaints, in the order of the document, each with its place."""
+    text = SHORT.replace("name: a", "nam: a") + "budgets: { tokens: x }\nmemmory: {}\nkind: b"
+    with pytest.raises(ContractError) as caught:
+        load_text(text, "c.yaml")
+    found = [(each.line, each.column, each.field, each.found) for each in caught.value.complaints]
+    assert found == [
+        (2, 7, "kind", "'b'"),
+        (3, 1, "nam", "nam"),
+        (4, 20, "budgets.tokens", "'x'"),
+        (5, 1, "memmory", "memmory"),
+        (6, 1, "kind", "kind"),
+        (1, 1, "name", ""),
+    ]
+    assert caught.value.complaints[2].expected == "a whole number, such as 50000 or 50k"
+
+
+def test_a_value_in_a_block_is_placed_where_its_key_is() -> None:
+    """A block mapping is placed at its key, a value of one line at itself, a list's item too."""
+    text = SHORT + "class:\n  latency: HRT\ncapabilities:\n  - ok\n  - ''\nlatency: 3"
+    with pytest.raises(ContractError) as caught:
+        load_text(text)
+    places = [(each.line, each.column, each.field) for each in caught.value.complaints]
+    assert places == [(4, 1, "class"), (8, 5, "capabilities.1"), (9, 1, "latency")]
+
+
+def test_a_document_that_refers_to_itself_is_refused_at_once() -> None:
+    """Aliases that would unfold to 10^9 texts, or for ever, are shown shortened."""
+    bomb = "".join(
+        f"a{n}: &a{n} [{', '.join(['x' if n == 0 else f'*a{n - 1}'] * 10)}]\n" for n in range(9)
+    )
+    with pytest.raises(ContractError, match="there is no field 'a0'"):
+        load_text(SHORT + bomb)
+    with pytest.raises(ContractError, match="the field 'memory' is wrong"):
+        load_text(SHORT + "memory: &m [*m]")
+
+
+def test_an_older_version_is_read_as_the_current_one() -> None:
+    """`agentos/v0.1` has the same fields, so its contract is the same."""
+    assert load_text(SHORT.replace("v0.2", "v0.1")).digest == load_text(SHORT).digest
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
@@ -201,6 +256,7 @@ def test_the_library_finds_by_file_name_and_by_declared_name(tmp_path: Path) -> 
     assert library.get("a") is not None
     assert library.get("nobody") is None
     assert library.get("../a") is None
+    assert library.get("a\n") is None
 
 
 def test_the_library_sees_a_changed_and_a_removed_file(tmp_path: Path) -> None:

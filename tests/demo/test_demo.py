@@ -133,7 +133,7 @@ def test_a_home_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     home, repo = tmp_path / "home", project(tmp_path / "repo", 10)
     assert run_demo(repo, as_json=True, home=home) == 0
     assert run_demo(repo, as_json=True, home=home) == 0
-    assert "-b governed-agent-2 ls" in capsys.readouterr().err
+    assert "-b demo:governed-agent-2 ls" in capsys.readouterr().err
 
 
 def test_a_home_that_is_a_file_is_refused(

@@ -20,7 +20,9 @@ from mcp import Client as SdkClient
 from mcp import StdioServerParameters
 
 from fmos.client import connect
-from fmos.errors import ERROR_CODE_META_KEY, error_for_code
+from fmos.errors import error_from_meta
+from fmos.runtime.kernel import Kernel
+from fmos.serving.credentials.tokens import Tokens
 from fmos.types import Principal
 
 CONTRACT = """\
@@ -83,6 +85,13 @@ def port_of(lines: list[str]) -> int:
     return int(found.group(1))
 
 
+def issue(home: Path, principal: Principal, *, any_agent: bool = False) -> str:
+    """Issue a token of the home, good for an hour."""
+    with Kernel.open(home) as kernel:
+        tokens = Tokens(kernel.database, kernel.clock)
+        return tokens.issue(principal, 3600, any_agent=any_agent)[0]
+
+
 @contextmanager
 def stdio_call(module: str, home: Path) -> Iterator[Call]:
     """Call tools of a stdio command with the official client."""
@@ -90,7 +99,7 @@ def stdio_call(module: str, home: Path) -> Iterator[Call]:
     def call(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         result = portal.call(client.call_tool, tool, arguments)
         if result.is_error:
-            raise error_for_code(result.meta[ERROR_CODE_META_KEY])(result.content[0].text)
+            raise error_from_meta(result.content[0].text, result.meta)
         return result.structured_content
 
     server = StdioServerParameters(command=sys.executable, args=["-m", module], env=launch(home))
@@ -115,5 +124,6 @@ def memory(request: pytest.FixtureRequest, home: Path) -> Iterator[Call]:
     with daemon(home, "--port", "0") as (_, lines):
         url = f"http://127.0.0.1:{port_of(lines)}"
         transport = url if request.param == "http" else "daemon"
-        with connect(PRINCIPAL, home=home, transport=transport) as client:
+        token = issue(home, PRINCIPAL) if request.param == "http" else None
+        with connect(PRINCIPAL, home=home, transport=transport, token=token) as client:
             yield client.call

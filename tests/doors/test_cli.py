@@ -77,12 +77,13 @@ def test_check_classes_registered_tools(home):
     """`check` tells innocuous from privileged tools and names capabilities without a tool."""
     with connect(ADA, home=home, transport="inprocess") as client:
         client.call("trust_register_tools", {"tools": TOOLS})
-    document = json.loads(_fmos(home, "check", "ada", "--json").stdout)
-    classes = {item["tool"]: item["operation_class"] for item in document["tools"]}
+    document = json.loads(_fmos(home, "check", "ada", "--adapter", "none", "--json").stdout)
+    classes = {item["name"]: item["operation_class"] for item in document["operations"]}
     assert classes["read_file"] == "innocuous"
     assert classes["write_file"] == "privileged"
     assert classes["process.run"] == "privileged"
-    assert "read_file" in _fmos(home, "check", str(home / "contracts" / "ada.yaml")).stdout
+    named = str(home / "contracts" / "ada.yaml")
+    assert "read_file" in _fmos(home, "check", named, "--adapter", "none").stdout
 
 
 def test_check_names_the_wrong_field(home):

@@ -17,7 +17,6 @@ from fmos.errors import (
     ArgumentError,
     HomeError,
     NotFoundError,
-    PrincipalError,
     ServerUnreachableError,
 )
 from fmos.types import Principal
@@ -64,10 +63,35 @@ def test_unknown_transport():
         connect(ADA, transport="carrier-pigeon")
 
 
-def test_other_tenant_over_http():
-    """A principal that a shared server cannot act for is refused, not quietly changed."""
-    with pytest.raises(PrincipalError, match="acme"):
-        connect(Principal(tenant="acme", agent="ada"), transport="http://127.0.0.1:1")
+def test_token_is_not_sent_in_the_clear():
+    """A token is refused for a plain address of another machine, and taken for a loopback one."""
+    with pytest.raises(ArgumentError, match="unencrypted"):
+        connect(ADA, transport="http://fmos.example:8077", token="fmos_1_2")
+    connect(ADA, transport="https://fmos.example", token="fmos_1_2").close()
+    connect(ADA, transport="http://localhost:1", token="fmos_1_2").close()
+
+
+def test_token_and_key_from_the_environment(monkeypatch):
+    """Over HTTP the token and the public key come from the caller, else from the environment."""
+    monkeypatch.setenv("FMOS_TOKEN", "fmos_1_2")
+    monkeypatch.setenv("FMOS_PUBLIC_KEY", "abc=")
+    seen: list[str | None] = []
+    with _other_server(b"{}", "application/json", seen) as url:
+        for token in (None, "fmos_3_4"):
+            with connect(ADA, transport=url, token=token) as client:
+                assert client.public_key == "abc="
+                assert client.where == f"{url}/mcp"
+                with pytest.raises(ServerUnreachableError):
+                    client.call("memory_search", {"query": "x"})
+    assert seen == ["Bearer fmos_1_2", "Bearer fmos_3_4"]
+
+
+def test_where_and_public_key_in_process(home):
+    """In process, a client says so and reads the tenant's public key from the home."""
+    with connect(ADA, home=home, transport="inprocess") as client:
+        assert client.where == "in process"
+        shown = (home / "keys" / "default" / "audit.pub").read_text() if client.public_key else ""
+        assert client.public_key == shown.strip()
 
 
 def test_nobody_answers(home):
@@ -94,8 +118,8 @@ def test_event_stream_reply():
     stream = (
         b'event: message\r\ndata: {"jsonrpc":"2.0","method":"notifications/progress"}\r\n\r\n'
         b": ping\r\n\r\n"
-        b'event: message\r\ndata: {"jsonrpc":"2.0","id":1,"result":{"tools":[]}}\r\n\r\n'
-        b'event: message\r\ndata: {"jsonrpc":"2.0","id":2,"result":'
+        b'event: message\r\ndata: {"jsonrpc":"2.0","id":7,"result":{"tools":[]}}\r\n\r\n'
+        b'event: message\r\ndata: {"jsonrpc":"2.0","id":1,"result":'
         b'{"structuredContent":{"hits":[]}}}\r\n\r\n'
     )
     with (
@@ -143,9 +167,13 @@ def test_async_call(home):
 class _other_server:
     """A plain web server that answers every POST with the same bytes."""
 
-    def __init__(self, body: bytes, content_type: str) -> None:
+    def __init__(
+        self, body: bytes, content_type: str, seen: list[str | None] | None = None
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                if seen is not None:
+                    seen.append(self.headers["Authorization"])
                 self.rfile.read(int(self.headers["Content-Length"]))
                 self.send_response(200)
                 self.send_header("Content-Type", content_type)

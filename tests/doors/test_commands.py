@@ -50,6 +50,7 @@ SERVERS = (
         {
             "trust_check",
             "trust_settle",
+            "trust_observe",
             "trust_table",
             "trust_pending",
             "trust_register_tools",

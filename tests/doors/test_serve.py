@@ -16,7 +16,7 @@ import pytest
 from fmos.client import connect
 from fmos.types import Principal
 
-from .conftest import daemon, port_of
+from .conftest import PRINCIPAL, daemon, issue, port_of
 
 ADA = Principal(agent="ada", session="s1")
 SERVERS = ("memory", "context-policy", "trust-gate", "reasoning-budget")
@@ -39,16 +39,19 @@ def _serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_paths_protection_and_clean_stop(home):
     """Each server has its path, all are at /mcp, web pages are shut out, SIGTERM leaves nothing."""
+    bearer = {"Authorization": f"Bearer {issue(home, PRINCIPAL)}"}
     with daemon(home, "--port", "0") as (process, lines):
         base = f"http://127.0.0.1:{port_of(lines)}"
-        tools = {name: {tool["name"] for tool in _listed(f"{base}/{name}/mcp")} for name in SERVERS}
-        assert {tool["name"] for tool in _listed(f"{base}/mcp")} == set().union(*tools.values())
+        found = {name: _listed(f"{base}/{name}/mcp", bearer) for name in SERVERS}
+        tools = {name: {tool["name"] for tool in listed} for name, listed in found.items()}
+        together = {tool["name"] for tool in _listed(f"{base}/mcp", bearer)}
+        assert together == set().union(*tools.values())
         assert "memory_write" in tools["memory"]
         rebound = httpx.post(
-            f"{base}/mcp", json=_LIST, headers={**_HEADERS, "Host": "evil.example"}
+            f"{base}/mcp", json=_LIST, headers={**_HEADERS, **bearer, "Host": "evil.example"}
         )
         assert rebound.status_code == 421
-        page = {**_HEADERS, "Origin": "http://evil.example"}
+        page = {**_HEADERS, **bearer, "Origin": "http://evil.example"}
         assert httpx.post(f"{base}/mcp", json=_LIST, headers=page).status_code == 403
         path = home / "run" / "fmos.sock"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -130,7 +133,7 @@ def test_long_socket_path(tmp_path):
     assert "107 bytes" in refused.stderr
 
 
-def _listed(url: str) -> list[dict[str, object]]:
-    answer = httpx.post(url, json=_LIST, headers=_HEADERS)
+def _listed(url: str, bearer: dict[str, str]) -> list[dict[str, object]]:
+    answer = httpx.post(url, json=_LIST, headers={**_HEADERS, **bearer})
     assert answer.status_code == 200
     return answer.json()["result"]["tools"]

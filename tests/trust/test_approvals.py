@@ -118,6 +118,7 @@ def test_no_tool_can_approve(tools: TrustTools) -> None:
     assert names == {
         "trust_check",
         "trust_settle",
+        "trust_observe",
         "trust_table",
         "trust_pending",
         "trust_register_tools",

@@ -168,7 +168,7 @@ def test_trap_table_knows_the_innocuous_tool(tools: TrustTools, kernel: Kernel) 
         operation = Operation(kind=OperationKind.TOOL_CALL, name=name, arguments={"path": path})
         return table.classify(operation, now_ns)
 
-    assert table.is_signed_by(kernel.keys.public_key)
+    assert table.is_signed_by(kernel.keys_of("default").public_key)
     assert classify("read_file", "/src/a") is OperationClass.INNOCUOUS
     assert classify("read_file", "/etc/a") is OperationClass.PRIVILEGED
     assert classify("write_file", "/out/a") is OperationClass.PRIVILEGED

@@ -153,8 +153,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return _refused_model(call)
         try:
             response = handler(call.request)
-        except Exception as error:
-            self._give_back(call, error)
+        except BaseException:  # Ctrl-C too: what is not given back stays reserved
+            self.governor.cancelled(call.operation)
             raise
         return self._settled(call, response)
 
@@ -169,8 +169,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return _refused_model(call)
         try:
             response = await handler(call.request)
-        except Exception as error:
-            await asyncio.to_thread(self._give_back, call, error)
+        except BaseException:  # a time-out cancels: what is not given back stays reserved
+            await asyncio.shield(asyncio.to_thread(self.governor.cancelled, call.operation))
             raise
         return await asyncio.to_thread(self._settled, call, response)
 
@@ -182,7 +182,7 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if self._is_reader(request):
             start = perf_counter()
             return self._paged_in(operation, request, handler(request), start)
-        verdict = self._judged(operation)
+        verdict = self._first_verdict(operation, request)
         if verdict.decision is Decision.ASK:
             consent = self._consent(operation, verdict, request)
             if not isinstance(consent, Verdict):
@@ -195,7 +195,7 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             result = handler(_with_arguments(request, verdict))
         except GraphBubbleUp:
             raise
-        except Exception as error:
+        except BaseException as error:
             self._failed(operation, request, error, start)
             raise
         return self._closed(operation, request, result, start)
@@ -211,7 +211,7 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             start = perf_counter()
             result = await handler(request)
             return await asyncio.to_thread(self._paged_in, operation, request, result, start)
-        verdict = await asyncio.to_thread(self._judged, operation)
+        verdict = await asyncio.to_thread(self._first_verdict, operation, request)
         if verdict.decision is Decision.ASK:
             consent = await self._aconsent(operation, verdict, request)
             if not isinstance(consent, Verdict):
@@ -226,8 +226,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             result = await handler(_with_arguments(request, verdict))
         except GraphBubbleUp:
             raise
-        except Exception as error:
-            await asyncio.to_thread(self._failed, operation, request, error, start)
+        except BaseException as error:
+            await asyncio.shield(asyncio.to_thread(self._failed, operation, request, error, start))
             raise
         return await asyncio.to_thread(self._closed, operation, request, result, start)
 
@@ -302,13 +302,6 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         )
         return _with_marks(answer, call.marked)
 
-    def _give_back(self, call: _ModelCall, error: Exception) -> None:
-        """Return the reservation of a call that failed; the call's own error stays the error."""
-        try:
-            self.governor.after_model(call.operation, {})
-        except Exception as failure:
-            error.add_note(f"fmos: the call's reservation was not given back: {failure}")
-
     def _used(self, call: _ModelCall, response: ModelResponse[Any]) -> int:
         """Return the tokens that the provider reports, or an estimate where it does not."""
         reported = [
@@ -346,6 +339,14 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def _is_reader(self, request: ToolCallRequest) -> bool:
         return bool(self.tools) and request.tool is self.tools[0]
+
+    def _first_verdict(self, operation: Operation, request: ToolCallRequest) -> Verdict:
+        """Return the gate's verdict on a call; it would be on another tool if names differ."""
+        tool = request.tool
+        if tool is not None and tool.name != operation.name:
+            message = f"the call names {operation.name!r} but would run {tool.name!r}"
+            return _denial(operation, "tool.swapped", message)
+        return self._judged(operation)
 
     def _judged(self, operation: Operation, approval: str = "") -> Verdict:
         """Return the gate's verdict; a gate that fails has said no."""
@@ -440,9 +441,9 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return self._shown(result, message, item)
 
     def _failed(
-        self, operation: Operation, request: ToolCallRequest, error: Exception, start: float
+        self, operation: Operation, request: ToolCallRequest, error: BaseException, start: float
     ) -> None:
-        """Close a call whose tool raised; the tool's own error stays the error."""
+        """Close a call whose tool raised or was cancelled; the tool's own error stays the error."""
         said = f"{type(error).__name__}: {error}"
         outcome = Outcome(
             operation=operation.id,
@@ -453,6 +454,7 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         try:
             call = request.tool_call["id"] or operation.id
             self.governor.close_tool(operation, outcome, said, call_id=call)
+            self.governor.flush()  # an error may end the run, and then no `after_agent` follows
         except Exception as failure:
             error.add_note(f"fmos: the failed call was not recorded: {failure}")
 

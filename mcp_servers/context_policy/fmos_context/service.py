@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fmos.errors import ArgumentError, NotFoundError, PrincipalError
 from fmos.runtime.kernel import Kernel
 from fmos.tokens import TokenCounter, default_counter
-from fmos.types import IDENTIFIER, Principal, new_id
+from fmos.types import Principal, checked_id, new_id
 from fmos_context import handles, offload, window
 from fmos_context.model import Appended, Composed, Item, Message, Opened, Role, Session, Span
 from fmos_context.store import ItemCache, SessionStore
@@ -41,7 +41,7 @@ class ContextService:
         Raises:
             ArgumentError: if the session id cannot be used, or the system prompt does not fit.
         """
-        session = _checked_session(principal.session or new_id())
+        session = checked_id(principal.session or new_id(), "a session id")
         max_tokens = self._allowed(principal, max_tokens)
         store = self._store(principal, session)
         tokens = self._tokens(system) if _encoded(system, "system") else 0
@@ -222,15 +222,20 @@ class ContextService:
         fs = self._kernel.agent_fs(principal)
         return SessionStore(fs, principal.tenant, session, self._cache)
 
+    def _known(self, principal: Principal) -> SessionStore | None:
+        fs = self._kernel.known_agent_fs(principal)
+        session = checked_id(principal.session, "a session id")
+        return SessionStore(fs, principal.tenant, session, self._cache) if fs else None
+
     def _opened(self, principal: Principal) -> tuple[SessionStore, Session]:
         if not principal.session:
             raise ArgumentError(
                 "argument 'session' is missing",
                 hint="give the id that context_open returned, or set FMOS_SESSION at the start",
             )
-        store = self._store(principal, _checked_session(principal.session))
-        settings = store.load()
-        if settings is None:
+        store = self._known(principal)
+        settings = store.load() if store else None
+        if store is None or settings is None:
             raise NotFoundError(
                 f"agent {principal.agent!r} has no context session {principal.session!r}",
                 hint="open it with context_open",
@@ -305,15 +310,6 @@ def _resolve(store: SessionStore, handle: str) -> str | None:
 def _listed(item: Item) -> str:
     who = f"{item.role} {item.name}" if item.name else item.role
     return f"[{item.id} {who}, handle {item.handle}]\n{item.shown}"
-
-
-def _checked_session(session: str) -> str:
-    if not re.match(IDENTIFIER, session):
-        raise ArgumentError(
-            f"argument 'session': {session[:80]!r} cannot be a session id",
-            hint="use letters, digits and ._@+- only, starting with a letter or digit",
-        )
-    return session
 
 
 def _encoded(text: str, argument: str) -> bytes:

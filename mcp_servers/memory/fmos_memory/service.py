@@ -5,14 +5,13 @@ Order of a write: reserve, journal the intent, write, journal the outcome, commi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
 from fmos.errors import ArgumentError, NotFoundError
 from fmos.runtime.kernel import Kernel
-from fmos.types import IDENTIFIER, Principal, new_id
+from fmos.types import OperationKind, Principal, checked_id, new_id
 from fmos_memory.model import Hit, MemoryItem, MemoryKind, SearchResult
 from fmos_memory.store import MemoryStore
 
@@ -44,11 +43,12 @@ class MemoryService:
 
         Raises:
             ArgumentError: if the text is empty or too large, or a name cannot be used.
+            DeniedError: if the contract or a policy refuses memory writes.
             BudgetExceededError: if the account has no memory writes left.
         """
         item = MemoryItem(
             id=new_id(),
-            namespace=_checked_namespace(namespace),
+            namespace=checked_id(namespace, "a namespace"),
             kind=kind,
             text=_checked_text(text),
             tags=_checked_tags(tags),
@@ -69,8 +69,9 @@ class MemoryService:
                 "argument 'query' is empty", hint="give some words of what to look for"
             )
         if namespace:
-            _checked_namespace(namespace)
-        found = self._store(principal).search(query, namespace)
+            checked_id(namespace, "a namespace")
+        store = self._known(principal)
+        found = store.search(query, namespace) if store else iter(())
         return SearchResult(hits=tuple(_hit(item, score) for item, score in islice(found, limit)))
 
     def get(self, principal: Principal, memory: str) -> MemoryItem:
@@ -79,7 +80,8 @@ class MemoryService:
         Raises:
             NotFoundError: if the agent has no memory of that id.
         """
-        item = self._store(principal).get(memory)
+        store = self._known(principal)
+        item = store.get(memory) if store else None
         if item is None:
             raise NotFoundError(
                 f"agent {principal.agent!r} has no memory {_shown(memory)}",
@@ -90,6 +92,11 @@ class MemoryService:
     def _store(self, principal: Principal) -> MemoryStore:
         return MemoryStore(self._kernel.agent_fs(principal))
 
+    def _known(self, principal: Principal) -> MemoryStore | None:
+        """Return the agent's memories, or None for an agent that has done nothing yet."""
+        fs = self._kernel.known_agent_fs(principal)
+        return MemoryStore(fs) if fs is not None else None
+
     @contextmanager
     def _governed(self, principal: Principal, item: MemoryItem) -> Iterator[None]:
         """Account for the write and journal it: intent before, outcome after.
@@ -98,9 +105,8 @@ class MemoryService:
         """
         kernel = self._kernel
         fact = {"memory": item.id, "namespace": item.namespace, "kind": item.kind}
-        reservation = kernel.ledger.reserve(
-            kernel.account(principal), {"memory_writes": 1}, operation=item.id
-        )
+        kernel.permit(principal, OperationKind.MEMORY_WRITE)
+        reservation = kernel.reserve(principal, {"memory_writes": 1}, operation=item.id)
         kernel.record(principal, _EVENT, {**fact, "phase": "intent"})
         try:
             yield
@@ -117,15 +123,6 @@ class MemoryService:
 def _hit(item: MemoryItem, score: float) -> Hit:
     kept = item.model_dump(include={"id", "namespace", "kind", "source", "tags", "created_ns"})
     return Hit(**kept, text=item.text[:_HIT_CHARACTERS], score=round(score, 6))
-
-
-def _checked_namespace(namespace: str) -> str:
-    if not re.match(IDENTIFIER, namespace):
-        raise ArgumentError(
-            f"argument 'namespace': {_shown(namespace)} cannot be a namespace",
-            hint="use letters, digits and ._@+- only, starting with a letter or digit",
-        )
-    return namespace
 
 
 def _checked_text(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fmos.ledger.model import Balance
+from fmos.ledger.model import Alert, Balance
 from fmos.types import Record
 
 Level = Literal["off", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -44,3 +44,6 @@ class Settlement(Record):
     reservation: str
     committed: dict[str, int]
     balances: tuple[Balance, ...]
+    alerts: tuple[Alert, ...] = Field(
+        default=(), description="shares of limits that this spending passed"
+    )

@@ -6,16 +6,20 @@ its reservation back when it expires.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 from fmos.audit.record import record_intent, record_outcome
-from fmos.contract.globs import matches_name
 from fmos.contract.model import AgentContract
-from fmos.errors import ArgumentError, BudgetExceededError, ContractError, FmosError, NotFoundError
-from fmos.ledger.model import RESOURCES, check_amounts
+from fmos.errors import (
+    ArgumentError,
+    BudgetExceededError,
+    ContractError,
+    DeniedError,
+    FmosError,
+    NotFoundError,
+)
+from fmos.ledger.model import RESOURCES, Known, check_amounts
 from fmos.runtime.kernel import Kernel
-from fmos.storage.database import Database
 from fmos.types import (
     Decision,
     Operation,
@@ -27,10 +31,14 @@ from fmos.types import (
     Verdict,
 )
 from fmos_budget.model import Balances, Settlement
-from fmos_budget.store import Admission, BudgetStore
 
-#: How providers call the tokens of a call, apart from one total.
-_TOKEN_PARTS = ("input_tokens", "output_tokens", "prompt_tokens", "completion_tokens")
+#: How providers count the tokens of a call. The first that a report speaks counts alone, because
+#: gateways repeat the same tokens in the words of two providers.
+_TOKEN_WORDS = (
+    ("total_tokens",),
+    ("input_tokens", "output_tokens"),
+    ("prompt_tokens", "completion_tokens"),
+)
 
 
 class BudgetService:
@@ -38,8 +46,6 @@ class BudgetService:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._database: Database = kernel.database
-        self._store = BudgetStore(kernel.database)
 
     def admit(self, who: Principal, operation: Operation) -> Verdict:
         """Reserve what an operation may cost, or deny it with the way out.
@@ -63,57 +69,60 @@ class BudgetService:
     def settle(self, who: Principal, reservation: str, usage: dict[str, int]) -> Settlement:
         """Commit what an operation used; without any usage the reservation is given back.
 
-        Settling twice changes nothing.
+        What was reserved and is not reported counts as used. Settling twice changes nothing.
 
         Raises:
             NotFoundError: if this agent has no such reservation.
             ArgumentError: if the usage names no resource of the ledger.
         """
         account = self._kernel.account(who)
-        admission = self._known(reservation, account)
-        used = _resources(usage)
-        with self._database.transaction():
-            first = self._store.settle(reservation, used)
-            if first and used:
-                self._kernel.ledger.commit(reservation, used)
+        reported = _resources(usage)
+        happened = bool(usage)
+        with self._kernel.database.transaction():
+            known = self._known(reservation, account)
+            first = known.state in ("open", "expired")
+            used, alerts = known.used or {}, ()
+            if first and happened:
+                used = {**known.reservation.amounts, **reported}
+                alerts = self._kernel.ledger.commit(reservation, used).alerts
             elif first:
                 self._kernel.ledger.refund(reservation)
         if first:
-            status = OutcomeStatus.OK if used else OutcomeStatus.FAILED
-            outcome = Outcome(operation=admission.operation, status=status, usage=used)
+            status = OutcomeStatus.OK if happened else OutcomeStatus.FAILED
+            outcome = Outcome(operation=known.reservation.operation, status=status, usage=used)
             record_outcome(self._kernel, who, outcome)
-        committed = used if first else (admission.settled or {})
         return Settlement(
             reservation=reservation,
-            committed=committed,
+            committed=used,
             balances=self._kernel.ledger.status(account),
+            alerts=alerts,
         )
 
     def status(self, who: Principal) -> Balances:
         """Return the balances of a session and of every account above it."""
         account = self._kernel.account(who)
         with suppress(ContractError):  # a broken contract must not hide what was spent
-            self._apply_limits(account, self._kernel.contract(who))
+            self._kernel.apply_limits(who)
         return Balances(account=account, balances=self._kernel.ledger.status(account))
 
     def _decide(self, operation: Operation) -> Verdict:
-        contract = self._kernel.contract(operation.principal)
-        policy = contract.digest if contract else ""
-        refused = _refused_model(operation, contract)
+        who = operation.principal
+        mandate = self._kernel.mandate(who)
+        policy = mandate.manifest.hash if mandate.manifest else ""
+        try:
+            self._kernel.permit(who, operation.kind)
+        except DeniedError as error:
+            return _deny(operation, "budget.denied", str(error), "contract", policy)
+        refused = _refused_model(operation, mandate.bounds)
         if refused:
             return _deny(operation, "budget.model", refused, "model-policy", policy)
-        account = self._kernel.account(operation.principal)
-        self._apply_limits(account, contract)
-        amounts = _estimate(operation)
         try:
-            with self._database.transaction():
-                held = self._kernel.ledger.reserve(account, amounts, operation=operation.id)
-                # The same operation asked again keeps its first reservation and its settlement.
-                if self._store.admission(held.id) is None or amounts == held.amounts:
-                    self._admit(held.id, operation, account, held.amounts)
+            held = self._kernel.reserve(who, _estimate(operation), operation=operation.id)
         except BudgetExceededError as error:
-            message = _exceeded(error, operation.principal.agent, contract)
+            message = _exceeded(error, who.agent, mandate.contract)
             return _deny(operation, "budget.exceeded", message, "ledger", policy)
+        except ArgumentError as error:
+            return _deny(operation, "budget.operation", str(error), "ledger", policy)
         text = ", ".join(f"{amount} {resource}" for resource, amount in held.amounts.items())
         reason = Reason(code="budget.reserved", message=f"reserved {text}", rule="ledger")
         return Verdict(
@@ -124,46 +133,27 @@ class BudgetService:
             policy=policy,
         )
 
-    def _admit(
-        self, reservation: str, operation: Operation, account: str, amounts: dict[str, int]
-    ) -> None:
-        known = self._store.admission(reservation)
-        if known is None or known.settled == {}:  # new, or given back before and opened again
-            self._store.admit(Admission(reservation, operation.id, account, amounts, None))
-
-    def _apply_limits(self, account: str, contract: AgentContract | None) -> None:
-        """Give the session the contract's limits, at first and whenever the contract changes."""
-        declared = contract.budgets.limits() if contract else {}
-        known = self._store.limits(account)
-        if declared == known:
-            return
-        with self._database.transaction():
-            for resource in sorted(declared.keys() | known.keys()):
-                if declared.get(resource) != known.get(resource):
-                    self._kernel.ledger.set_limit(account, resource, declared.get(resource))
-                    self._store.put_limit(account, resource, declared.get(resource))
-
     def _give_back(self, verdict: Verdict) -> None:
         if verdict.reservation:
             with suppress(FmosError):
                 self._kernel.ledger.refund(verdict.reservation)
 
-    def _known(self, reservation: str, account: str) -> Admission:
-        found = self._store.admission(reservation)
-        if found is None or found.account != account:
+    def _known(self, reservation: str, account: str) -> Known:
+        found = self._kernel.ledger.find(reservation)
+        if found is None or found.reservation.account != account:
             raise NotFoundError(
-                f"the account {account!r} has no reservation {reservation!r}",
+                f"the account {str(account)!r} has no reservation {reservation!r}",
                 hint="give the reservation that budget_admit returned, in the same session",
             )
         return found
 
 
-def _refused_model(operation: Operation, contract: AgentContract | None) -> str:
-    if contract is None or operation.kind is not OperationKind.MODEL_GENERATE:
+def _refused_model(operation: Operation, contract: AgentContract) -> str:
+    if operation.kind is not OperationKind.MODEL_GENERATE:
         return ""
-    allowed = contract.modelPolicy.allow
-    if not allowed or matches_name(allowed, operation.name):
+    if contract.modelPolicy.allows(operation.name):
         return ""
+    allowed = contract.modelPolicy.candidates() or ()
     return (
         f"the contract {contract.name!r} does not allow the model {operation.name!r};"
         f" it allows {', '.join(allowed)}: use one of these, or add it to `modelPolicy.allow`"
@@ -188,23 +178,23 @@ def _exceeded(error: BudgetExceededError, agent: str, contract: AgentContract | 
 
 
 def _resources(usage: dict[str, int]) -> dict[str, int]:
-    """Return usage in the ledger's resources; a provider's token counts are added up."""
+    """Return usage in the ledger's resources; tokens in a provider's words are added up.
+
+    `tokens: 0` without a provider's count is what a client says that was told nothing: unreported.
+    """
     used = {name: amount for name, amount in usage.items() if name in RESOURCES}
-    if "tokens" not in used and "total_tokens" in usage:
-        used["tokens"] = usage["total_tokens"]
-    elif "tokens" not in used and (parts := list(_parts(usage))):
-        used["tokens"] = sum(parts)
-    if usage and not used:
+    counted = next((words for words in _TOKEN_WORDS if any(w in usage for w in words)), ())
+    if usage and not used and not counted:
         raise ArgumentError(
             f"argument 'usage' names no resource of the ledger: {', '.join(sorted(usage))}",
             hint=f"it keeps {', '.join(RESOURCES)}",
         )
+    if not used.get("tokens"):
+        used.pop("tokens", None)
+        if counted:
+            used["tokens"] = sum(usage.get(word, 0) for word in counted)
     check_amounts(used)
     return used
-
-
-def _parts(usage: dict[str, int]) -> Iterator[int]:
-    return (usage[name] for name in _TOKEN_PARTS if name in usage)
 
 
 def _deny(operation: Operation, code: str, message: str, rule: str, policy: str = "") -> Verdict:

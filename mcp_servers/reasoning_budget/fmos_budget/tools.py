@@ -65,7 +65,11 @@ class BudgetTools(Toolset):
         self,
         reservation: Annotated[str, Field(description="what budget_admit returned")],
         usage: Annotated[
-            dict[str, Amount], Field(description="what was used; empty: the call did not happen")
+            dict[str, Amount],
+            Field(
+                description="what was used, in the ledger's resources or the provider's words; what"
+                " was reserved and is not named counts as used; empty: the call did not happen"
+            ),
         ],
         agent: str = "",
         session: str = "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fmos.canonical import canonical_json
 from fmos.errors import ArgumentError, NotFoundError
 from fmos.runtime.kernel import Kernel
-from fmos.types import Operation, Reason, new_id
+from fmos.types import Operation, Principal, Reason, new_id
 from fmos_trust.keyed import KeyedHash
 from fmos_trust.model import Approval
 from fmos_trust.secrets import masked
@@ -28,7 +28,7 @@ class Approvals:
 
     def request(self, operation: Operation, policy: str, reasons: tuple[Reason, ...]) -> Approval:
         """Ask a person about a call; an equal call that waits already is not asked about twice."""
-        now_ns = self._kernel.clock.now_ns()
+        now_ns = self._now()
         shown = self._shown(operation)
         approval = Approval(
             id=new_id(),
@@ -44,12 +44,14 @@ class Approvals:
         )
         return self._store.put_approval(approval)
 
-    def pending(self, tenant: str = "", agent: str = "") -> list[Approval]:
+    def pending(self, who: Principal | None = None) -> list[Approval]:
         """Return what waits, oldest first: of one agent, or of the whole home."""
+        waiting = self._store.waiting(self._now())
+        if who is None:
+            return waiting
+        own = (who.tenant, who.agent_key)
         return [
-            approval
-            for approval in self._store.waiting(self._kernel.clock.now_ns())
-            if tenant in ("", approval.principal.tenant) and agent in ("", approval.principal.agent)
+            each for each in waiting if (each.principal.tenant, each.principal.agent_key) == own
         ]
 
     def decide(self, id: str, approve: bool, approver: str, reason: str = "") -> Approval:
@@ -60,7 +62,7 @@ class Approvals:
             ArgumentError: if it was answered before, or has expired.
         """
         found = self._known(id)
-        now_ns = self._kernel.clock.now_ns()
+        now_ns = self._now()
         state = "approved" if approve else "denied"
         until_ns = now_ns + LIFETIME_NS
         if not self._store.decide(id, state, approver, reason, now_ns=now_ns, until_ns=until_ns):
@@ -75,7 +77,7 @@ class Approvals:
     def use(self, id: str, operation: Operation, policy: str) -> str:
         """Use up the approval of a call; return why it cannot be used, or an empty text."""
         digest = self.digest(operation, policy)
-        now_ns = self._kernel.clock.now_ns()
+        now_ns = self._now()
         if self._store.use(id, digest, now_ns):
             return ""
         found = self._store.approval(id)
@@ -83,9 +85,9 @@ class Approvals:
             return f"there is no approval {id!r}"
         if found.digest != digest:
             return f"the approval {id!r} is for another call"
-        if found.expires_ns <= now_ns:
-            return f"the approval {id!r} has expired"
-        return {"used": f"the approval {id!r} was used already"}.get(found.state, "")
+        if found.state == "used":
+            return f"the approval {id!r} was used already"
+        return f"the approval {id!r} has expired"
 
     def state(self, id: str) -> Approval | None:
         """Return an approval, or None."""
@@ -94,16 +96,25 @@ class Approvals:
     def digest(self, operation: Operation, policy: str) -> str:
         """Return the keyed digest that binds an answer to agent, tool, arguments and policy."""
         who = operation.principal
-        call = [who.tenant, who.agent, operation.kind.value, operation.name]
-        return self._kernel.keys.digest(canonical_json([*call, operation.arguments, policy]))
+        call = [who.tenant, who.agent_key, operation.kind.value, operation.name]
+        asked = canonical_json([*call, operation.arguments, policy])
+        return self._kernel.keys_of(who.tenant).digest(asked)
+
+    def _now(self) -> int:
+        """Return the time, after ending for good whatever it is too late for."""
+        now_ns = self._kernel.clock.now_ns()
+        self._store.expire(now_ns)
+        return now_ns
 
     def _shown(self, operation: Operation) -> str:
         """Return the arguments as a person sees them: without secrets, and not without end."""
         who = operation.principal
-        lineage = [who.agent, *self._kernel.agents.ancestors(who)]
+        lineage = self._kernel.agents.lineage(who)
         text = canonical_json(operation.arguments).decode("ascii")
         hidden = self._store.secrets(who.tenant, lineage)
-        shown = masked(text[:_SHOWN_CHARACTERS], hidden, KeyedHash(self._kernel.keys))
+        shown = masked(
+            text[:_SHOWN_CHARACTERS], hidden, KeyedHash(self._kernel.keys_of(who.tenant))
+        )
         return shown if len(text) <= _SHOWN_CHARACTERS else f"{shown}... (of {len(text)} in all)"
 
     def _known(self, id: str) -> Approval:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fmos.canonical import content_digest
 from fmos.contract.model import AgentContract
 from fmos.traps.manifest import ArgumentRole, Effect, ToolDescriptor
 from fmos.types import Operation, OperationKind
@@ -39,10 +40,22 @@ class Facts:
 
     operation: Operation
     contract: AgentContract | None
+    policy: str
     descriptor: ToolDescriptor | None
     secrets: tuple[KnownSecret, ...]
     keyed: KeyedHash
     home: str
+
+    @functools.cached_property
+    def pinned(self) -> str:
+        """The digest of what judged the call: the sealed contract and the tool's descriptor."""
+        tool = self.descriptor.model_dump(mode="json") if self.descriptor else None
+        return content_digest([self.policy, tool])
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the contract wants the intent of such a call on the disk before the call."""
+        return self.contract is not None and self.contract.is_synced(*self.labels)
 
     @property
     def tool(self) -> str:

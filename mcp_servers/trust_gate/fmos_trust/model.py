@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from fmos.types import Observation, Operation, Outcome, Principal, Record
 
 ApprovalState = Literal["pending", "approved", "denied", "used"]
@@ -56,6 +58,7 @@ class Settlement(Record):
     """The outcome and the observation are noted."""
 
     ok: bool = True
+    table: str = Field(default="", description="version of the agent's trap table as it is now")
 
 
 class Registration(Record):

@@ -80,25 +80,31 @@ def in_path_scope(facts: Facts) -> Reason | None:
     for path in _paths(facts):
         if in_system_area(path) or check(path):
             continue
-        verb, scope = ("read", security.paths.read) if reads else ("write", security.paths.write)
+        verb = "read" if reads else "write"
+        scopes = security.read_scopes() if reads else security.write_scopes()
         return Reason(
             code="trust.path_scope",
             rule="path-scope",
             message=f"{path!r} is outside of what this agent may {verb} "
-            f"({', '.join(scope) or 'nothing'}); choose a path inside it, or ask the user",
+            f"({_listed(scopes)}); choose a path inside it, or ask the user",
         )
     return None
 
 
+def _listed(scopes: Iterable[Iterable[str]], nothing: str = "nothing") -> str:
+    """Return the lists of a scope in words; what is asked must be on each of them."""
+    return " and within ".join(", ".join(scope) or nothing for scope in scopes)
+
+
 def is_listed_recipient(facts: Facts) -> Reason | None:
     """Every recipient is one that the contract names."""
-    if facts.contract is None or facts.contract.security.recipients is None:
+    if facts.contract is None or not facts.contract.security.recipient_scopes():
         return None
     security = facts.contract.security
     for recipient in _recipients(facts.texts("recipient")):
         if not recipient.split()[1:] and security.may_send_to(recipient):
             continue
-        listed = ", ".join(security.recipients or ()) or "nobody"
+        listed = _listed(security.recipient_scopes(), nothing="nobody")
         return Reason(
             code="trust.recipient",
             rule="recipient",

@@ -6,13 +6,16 @@ Whatever fails while an operation is judged denies it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from fmos.audit.record import record_intent, record_outcome
 from fmos.canonical import content_digest
-from fmos.errors import ArgumentError
+from fmos.contract.model import AgentContract
+from fmos.errors import ArgumentError, BudgetExceededError, ContractError
 from fmos.runtime.kernel import Kernel
+from fmos.runtime.mandates import Mandate
 from fmos.traps.manifest import ToolDescriptor
-from fmos.traps.table import TrapTable, compile_table
+from fmos.traps.table import TableVersions, TrapTable, compile_table
 from fmos.types import (
     Decision,
     Obligation,
@@ -29,7 +32,7 @@ from fmos_trust.keyed import KeyedHash
 from fmos_trust.model import Pending, PendingApproval, Registration, Settled
 from fmos_trust.rules import ASKING, FORBIDDING, apply_rules
 from fmos_trust.secrets import find_secrets, known
-from fmos_trust.store import TrustStore
+from fmos_trust.store import Toolbox, TrustStore
 
 
 class TrustService:
@@ -39,7 +42,9 @@ class TrustService:
         self._kernel = kernel
         self._store = TrustStore(kernel.database)
         self._approvals = Approvals(kernel, self._store)
-        self._keyed = KeyedHash(kernel.keys)
+        home = kernel.home.path
+        self._private = sorted({str(home), str(home.resolve())})
+        self._versions = TableVersions()
 
     def check(
         self, who: Principal, operation: Operation, approval: str, settled: Iterable[Settled]
@@ -49,17 +54,27 @@ class TrustService:
             self._settle_innocuous(who, item)
         asked = operation.model_copy(update={"principal": who})
         try:
-            verdict = self._decide(asked, approval)
+            mandate = self._kernel.mandate(who)
+            facts = self._facts(asked, mandate)
+            verdict = self._decide(facts, mandate, approval)
+            synced = facts.is_synced and verdict.allowed
+            table = self._version(who, mandate.contract)
         except Exception as error:  # a rule that fails must deny, whatever the failure
-            verdict = _deny(asked, (_failed(error),))
-        record_intent(self._kernel, asked, verdict)
-        return verdict
+            verdict, synced, table = _deny(asked, (_failed(error),)), False, ""
+        record_intent(self._kernel, asked, verdict, synced=synced)
+        return verdict.model_copy(update={"table": table})
 
     def settle(self, who: Principal, outcome: Outcome, observation: Observation | None) -> None:
         """Note how a checked operation ended, and what it brought into the session."""
         record_outcome(self._kernel, who, outcome)
+        self._meter(who, outcome)
         if observation is not None:
             self._observe(who, observation)
+
+    def observe(self, who: Principal, settled: Iterable[Settled]) -> None:
+        """Note what ran without a trap, and what entered the session without an operation."""
+        for item in settled:
+            self._settle_innocuous(who, item)
 
     def register(self, who: Principal, tools: list[ToolDescriptor]) -> Registration:
         """Keep the tools of an agent's application.
@@ -81,10 +96,33 @@ class TrustService:
     def table(self, who: Principal) -> TrapTable:
         """Return the agent's trap table, compiled and signed now."""
         kernel = self._kernel
-        tools = self._store.tools(who.tenant, self._lineage(who)).values()
         return compile_table(
-            kernel.contract(who), tools, kernel.keys, kernel.clock, agent=who.agent
+            kernel.contract(who),
+            self._tools(who).values(),
+            kernel.keys_of(who.tenant),
+            kernel.clock,
+            agent=who.agent_key,
+            tenant=who.tenant,
+            private=self._private,
         )
+
+    def table_version(self, who: Principal) -> str:
+        """Return the version of the agent's trap table now; empty where none can be made."""
+        with suppress(ContractError):  # the next verdict says so
+            return self._version(who, self._kernel.contract(who))
+        return ""
+
+    def _version(self, who: Principal, contract: AgentContract | None) -> str:
+        return self._versions.of(
+            contract,
+            self._tools(who),
+            agent=who.agent_key,
+            tenant=who.tenant,
+            private=self._private,
+        )
+
+    def _tools(self, who: Principal) -> Toolbox:
+        return self._store.tools(who.tenant, self._kernel.agents.lineage(who))
 
     def pending(self, who: Principal) -> Pending:
         """Return what of an agent waits for a person."""
@@ -99,63 +137,73 @@ class TrustService:
                     session=item.principal.session,
                     expires_ns=item.expires_ns,
                 )
-                for item in self._approvals.pending(who.tenant, who.agent)
+                for item in self._approvals.pending(who)
             )
         )
 
-    def _decide(self, operation: Operation, approval: str) -> Verdict:
-        facts = self._facts(operation)
-        policy = _policy(facts)
+    def _decide(self, facts: Facts, mandate: Mandate, approval: str) -> Verdict:
         forbidden = apply_rules(FORBIDDING, facts)
         if forbidden:
-            return _deny(operation, forbidden, policy)
+            return _deny(facts.operation, forbidden, facts.policy)
         asking = apply_rules(ASKING, facts)
         if not asking:
             allowed = _reason("trust.allowed", "the contract allows it", "allow")
-            return _verdict(operation, Decision.ALLOW, (allowed,), policy)
-        if approval:
-            return self._with_approval(facts, policy, approval, asking)
-        return self._ask(facts, policy, asking)
+            verdict = _verdict(facts.operation, Decision.ALLOW, (allowed,), facts.policy)
+        elif approval:
+            verdict = self._with_approval(facts, approval, asking)
+        else:
+            verdict = self._ask(facts, asking)
+        return self._paid(facts, mandate, verdict) if verdict.allowed else verdict
 
-    def _with_approval(
-        self, facts: Facts, policy: str, approval: str, asking: tuple[Reason, ...]
-    ) -> Verdict:
-        operation = facts.operation
+    def _paid(self, facts: Facts, mandate: Mandate, verdict: Verdict) -> Verdict:
+        """Return the verdict on a call that its account can pay for; it counts when allowed."""
+        try:
+            self._kernel.pay_call(facts.operation.principal, mandate)
+        except BudgetExceededError as error:
+            spent = _reason("budget.exceeded", str(error), "ledger")
+            return _deny(facts.operation, (spent,), facts.policy)
+        return verdict
+
+    def _with_approval(self, facts: Facts, approval: str, asking: tuple[Reason, ...]) -> Verdict:
+        operation, policy = facts.operation, facts.pinned
         found = self._approvals.state(approval)
         same = found is not None and found.digest == self._approvals.digest(operation, policy)
         if found is not None and same and found.state == "denied":
             said = f" ({found.comment})" if found.comment else ""
             message = f"{found.approver} said no to this call{said}; do not try it again"
-            return _deny(operation, (_reason("trust.refused", message, "consent"),), policy)
+            return _deny(operation, (_reason("trust.refused", message, "consent"),), facts.policy)
         if found is not None and same and found.state == "pending":
-            return self._ask(facts, policy, asking)
+            return self._ask(facts, asking)
         problem = self._approvals.use(approval, operation, policy)
         if problem:
             unusable = _reason("trust.approval", f"{problem}, so it is asked anew", "consent")
-            return self._ask(facts, policy, (*asking, unusable))
+            return self._ask(facts, (*asking, unusable))
         approver = found.approver if found else ""
         reason = _reason("trust.approved", f"{approver} approved this call", "consent")
-        verdict = _verdict(operation, Decision.ALLOW, (reason,), policy)
+        verdict = _verdict(operation, Decision.ALLOW, (reason,), facts.policy)
         return verdict.model_copy(update={"approval": approval})
 
-    def _ask(self, facts: Facts, policy: str, reasons: tuple[Reason, ...]) -> Verdict:
-        approval = self._approvals.request(facts.operation, policy, reasons)
+    def _ask(self, facts: Facts, reasons: tuple[Reason, ...]) -> Verdict:
+        approval = self._approvals.request(facts.operation, facts.pinned, reasons)
         fork = Obligation(kind="run_on_fork", parameters={"approval": approval.id})
         update = {
             "approval": approval.id,
             "obligations": (fork,) if facts.effect in ("write", "execute") else (),
         }
-        return _verdict(facts.operation, Decision.ASK, reasons, policy).model_copy(update=update)
+        return _verdict(facts.operation, Decision.ASK, reasons, facts.policy).model_copy(
+            update=update
+        )
 
-    def _facts(self, operation: Operation) -> Facts:
+    def _facts(self, operation: Operation, mandate: Mandate) -> Facts:
         who = operation.principal
-        lineage = self._lineage(who)
+        lineage = self._kernel.agents.lineage(who)
         return Facts(
             operation=operation,
-            contract=self._kernel.contract(who),
+            contract=mandate.contract,
+            policy=mandate.manifest.hash if mandate.manifest else "",
             descriptor=self._store.tools(who.tenant, lineage).get(operation.name),
             secrets=tuple(self._store.secrets(who.tenant, lineage)),
-            keyed=self._keyed,
+            keyed=self._keyed(who),
             home=str(self._kernel.home.path),
         )
 
@@ -166,23 +214,26 @@ class TrustService:
             ran = item.operation.model_copy(update={"principal": who})
             reason = _reason("trap.innocuous", "it ran on the fast path", "trap-table")
             record_intent(self._kernel, ran, _verdict(ran, Decision.ALLOW, (reason,), ""))
+            self._kernel.charge(who, {"tool_calls": 1})
         if item.outcome is not None:
             record_outcome(self._kernel, who, item.outcome)
+            self._meter(who, item.outcome)
+
+    def _meter(self, who: Principal, outcome: Outcome) -> None:
+        """Account for the time a call took, in whole seconds: it happened, so it always counts."""
+        seconds = round(outcome.duration_ms / 1000)
+        if seconds:
+            self._kernel.charge(who, {"wall_seconds": seconds})
 
     def _observe(self, who: Principal, observation: Observation) -> None:
         found = find_secrets(observation.text)
         if found:
-            secrets = [known(item, observation.source, self._keyed) for item in found]
+            keyed = self._keyed(who)
+            secrets = [known(item, observation.source, keyed) for item in found]
             self._store.put_secrets(who, secrets, self._kernel.clock.now_ns())
 
-    def _lineage(self, who: Principal) -> list[str]:
-        return [who.agent, *self._kernel.agents.ancestors(who)]
-
-
-def _policy(facts: Facts) -> str:
-    contract = facts.contract.digest if facts.contract else None
-    tool = facts.descriptor.model_dump(mode="json") if facts.descriptor else None
-    return content_digest([contract, tool])
+    def _keyed(self, who: Principal) -> KeyedHash:
+        return KeyedHash(self._kernel.keys_of(who.tenant))
 
 
 def _reason(code: str, message: str, rule: str) -> Reason:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
 from fmos.storage.database import Database
 from fmos.traps.manifest import ToolDescriptor
@@ -15,6 +15,13 @@ from fmos_trust.secrets import KnownSecret
 
 _PUT_TOOL = "INSERT OR REPLACE INTO trust_tool VALUES (?, ?, ?, ?, ?)"
 _TOOLS = "SELECT descriptor FROM trust_tool WHERE tenant = ? AND agent = ?"
+_REVISION = "SELECT revision FROM trust_toolset WHERE tenant = ? AND agent = ?"
+_REVISE = """
+INSERT INTO trust_toolset(tenant, agent, revision) VALUES (?, ?, 1)
+ON CONFLICT(tenant, agent) DO UPDATE SET revision = revision + 1
+"""
+_MIGRATIONS = ("schema.sql", "schema_0002_revisions.sql")
+_KEPT = 256
 _PUT_SECRET = "INSERT OR IGNORE INTO trust_secret VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SECRETS = "SELECT kind, length, digest, source FROM trust_secret WHERE tenant = ? AND agent = ?"
 _PUT_APPROVAL = """
@@ -25,20 +32,35 @@ _APPROVAL = """
 SELECT id, principal, operation, tool, shown, reasons, digest, state, created_ns, expires_ns,
     approver, comment FROM trust_approval
 """
+_ANY_DUE = """
+SELECT 1 FROM trust_approval
+WHERE expired = 0 AND state IN ('pending', 'approved') AND expires_ns <= ? LIMIT 1
+"""
 _ONE = _APPROVAL + " WHERE id = ?"
-_WAITING = _APPROVAL + " WHERE state = 'pending' AND expires_ns > ? ORDER BY created_ns, id"
+_WAITING = (
+    _APPROVAL + " WHERE state = 'pending' AND NOT expired AND expires_ns > ?"
+    " ORDER BY created_ns, id"
+)
 _SAME = (
     _APPROVAL + " WHERE tenant = ? AND agent = ? AND state = 'pending' AND digest = ?"
-    " AND expires_ns > ?"
+    " AND NOT expired AND expires_ns > ?"
 )
 _DECIDE = """
 UPDATE trust_approval SET state = ?, approver = ?, comment = ?, expires_ns = ?
-WHERE id = ? AND state = 'pending' AND expires_ns > ?
+WHERE id = ? AND state = 'pending' AND NOT expired AND expires_ns > ?
+"""
+_EXPIRE = """
+UPDATE trust_approval SET expired = 1
+WHERE expired = 0 AND state IN ('pending', 'approved') AND expires_ns <= ?
 """
 _USE = """
 UPDATE trust_approval SET state = 'used'
-WHERE id = ? AND state = 'approved' AND digest = ? AND expires_ns > ?
+WHERE id = ? AND state = 'approved' AND digest = ? AND NOT expired AND expires_ns > ?
 """
+
+
+#: Tool name to descriptor.
+Toolbox: TypeAlias = Mapping[str, ToolDescriptor]
 
 
 class TrustStore:
@@ -46,30 +68,48 @@ class TrustStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        schema = resources.files("fmos_trust").joinpath("schema.sql")
-        database.install("trust", [schema.read_text(encoding="utf-8")])
+        self._toolsets: dict[tuple[str, ...], tuple[tuple[int, ...], Toolbox]] = {}
+        folder = resources.files("fmos_trust")
+        steps = [folder.joinpath(name).read_text(encoding="utf-8") for name in _MIGRATIONS]
+        database.install("trust", steps)
 
     def put_tools(self, who: Principal, tools: Iterable[ToolDescriptor], now_ns: int) -> None:
         """Keep the descriptors; one that has the name of an older one replaces it."""
         with self._database.transaction():
             for tool in tools:
-                row = (who.tenant, who.agent, tool.name, tool.model_dump_json(), now_ns)
+                row = (who.tenant, who.agent_key, tool.name, tool.model_dump_json(), now_ns)
                 self._database.execute(_PUT_TOOL, row)
+            self._database.execute(_REVISE, (who.tenant, who.agent_key))
 
-    def tools(self, tenant: str, lineage: Sequence[str]) -> dict[str, ToolDescriptor]:
-        """Return the tools of an agent; a fork has its ancestors' tools too."""
+    def tools(self, tenant: str, lineage: Sequence[str]) -> Toolbox:
+        """Return the tools of an agent by name; a fork has its ancestors' tools too.
+
+        The same object, until something is registered for one of them.
+        """
+        key = (tenant, *lineage)
+        revisions = tuple(self._revision(tenant, agent) for agent in lineage)
+        known = self._toolsets.get(key)
+        if known is not None and known[0] == revisions:
+            return known[1]
         found: dict[str, ToolDescriptor] = {}
         for agent in lineage:
             for (text,) in self._database.query(_TOOLS, (tenant, agent)):
                 tool = ToolDescriptor.model_validate_json(text)
                 found.setdefault(tool.name, tool)
+        if len(self._toolsets) >= _KEPT:
+            self._toolsets.clear()
+        self._toolsets[key] = (revisions, found)
         return found
+
+    def _revision(self, tenant: str, agent: str) -> int:
+        rows = self._database.query(_REVISION, (tenant, agent))
+        return rows[0][0] if rows else 0
 
     def put_secrets(self, who: Principal, secrets: Iterable[KnownSecret], now_ns: int) -> None:
         """Keep the digests of secrets that entered the session."""
         with self._database.transaction():
             for item in secrets:
-                place = (who.tenant, who.agent, who.session)
+                place = (who.tenant, who.agent_key, who.session)
                 row = (*place, item.digest, item.length, item.kind, item.source, now_ns)
                 self._database.execute(_PUT_SECRET, row)
 
@@ -84,7 +124,7 @@ class TrustStore:
     def put_approval(self, approval: Approval) -> Approval:
         """Keep a new approval; an equal call that waits already is returned in its place."""
         who = approval.principal
-        same = (who.tenant, who.agent, approval.digest, approval.created_ns)
+        same = (who.tenant, who.agent_key, approval.digest, approval.created_ns)
         with self._database.transaction():
             rows = self._database.query(_SAME, same)
             if rows:
@@ -96,6 +136,11 @@ class TrustStore:
         """Return an approval in whatever state it is."""
         rows = self._database.query(_ONE, (approval,))
         return _approval(rows[0]) if rows else None
+
+    def expire(self, now_ns: int) -> None:
+        """End what nobody answered or used in time: a clock set back does not revive it."""
+        if self._database.query(_ANY_DUE, (now_ns,)):
+            self._database.execute(_EXPIRE, (now_ns,))
 
     def waiting(self, now_ns: int) -> list[Approval]:
         """Return the approvals of all tenants that still wait, oldest first."""
@@ -118,7 +163,7 @@ def _row(approval: Approval) -> tuple[Any, ...]:
     reasons = json.dumps(approval.reasons)
     asked = (approval.operation, approval.tool, approval.shown, reasons, approval.digest)
     times = (approval.created_ns, approval.expires_ns)
-    return (approval.id, who.tenant, who.agent, who.model_dump_json(), *asked, *times)
+    return (approval.id, who.tenant, who.agent_key, who.model_dump_json(), *asked, *times)
 
 
 def _approval(row: tuple[Any, ...]) -> Approval:

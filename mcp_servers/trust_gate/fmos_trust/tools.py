@@ -59,8 +59,26 @@ class TrustTools(Toolset):
         session: str = "",
     ) -> Settlement:
         """Close one checked operation. Use it after each one, with the text it returned."""
-        self._service.settle(self.principal(agent, session), outcome, observation)
-        return Settlement()
+        who = self.principal(agent, session)
+        self._service.settle(who, outcome, observation)
+        return Settlement(table=self._service.table_version(who))
+
+    @tool("Report what was observed")
+    def trust_observe(
+        self,
+        settled: Annotated[
+            list[Settled], Field(description="what ran without a check, and texts that came in")
+        ],
+        agent: str = "",
+        session: str = "",
+    ) -> Settlement:
+        """Report what entered a session without a check: a user's text, a tool's output.
+
+        Use it when a run ends, for what no later check would carry.
+        """
+        who = self.principal(agent, session)
+        self._service.observe(who, settled)
+        return Settlement(table=self._service.table_version(who))
 
     @tool("Get the trap table", read_only=True, idempotent=True)
     def trust_table(self, agent: str = "") -> TrapTable:

@@ -17,4 +17,10 @@ class CommandGroup(agentfs_failures.CommandGroup):
 
         if isinstance(error, FmosError):
             return str(error), error.exit_code
+        if type(error).__module__ == "apsw":
+            from fmos.serving.failures import foreseen  # noqa: PLC0415 - loads the engine
+
+            known = foreseen(error)
+            if known is not None:
+                return str(known), known.exit_code
         return super().describe(error)

@@ -8,10 +8,16 @@ from typing import Annotated
 import typer
 
 from fmos_cli.commands.approve import approve
+from fmos_cli.commands.check import EPILOG as CHECK_EPILOG
 from fmos_cli.commands.check import check
+from fmos_cli.commands.contract import contract_app
 from fmos_cli.commands.demo import demo
+from fmos_cli.commands.ledger import ledger_app
 from fmos_cli.commands.pending import pending
 from fmos_cli.commands.serve import serve
+from fmos_cli.commands.token import token_app
+from fmos_cli.commands.traps import traps_app
+from fmos_cli.commands.trust import trust
 from fmos_cli.failures import CommandGroup
 from fmos_cli.session import Session
 
@@ -51,8 +57,14 @@ def options(
     context.obj = Session.of(home)
 
 
-for _command in (serve, pending, approve, check, demo):
+for _command in (serve, pending, approve, demo):
     app.command()(_command)
+app.command(epilog=CHECK_EPILOG)(check)
+app.add_typer(contract_app, name="contract")
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(token_app, name="token")
+app.add_typer(traps_app, name="traps")
+app.command(epilog="Example:  fmos trust . && fmos trust --list")(trust)
 
 
 def main() -> None:

@@ -6,12 +6,11 @@ Reads no environment: the commands do, and pass the path in.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmos.errors import ArgumentError, HomeError
-from fmos.types import IDENTIFIER
+from fmos.errors import HomeError
+from fmos.types import checked_id
 
 _FOLDERS = ("contracts", "policies", "keys", "tenants", "run")
 
@@ -85,9 +84,4 @@ class Home:
         Raises:
             ArgumentError: if the tenant id cannot be a file name.
         """
-        if not re.match(IDENTIFIER, tenant):
-            raise ArgumentError(
-                f"{tenant!r} cannot be a tenant id",
-                hint="use letters, digits and ._@+- only, starting with a letter or digit",
-            )
-        return self.path / "tenants" / f"{tenant}.afs"
+        return self.path / "tenants" / f"{checked_id(tenant, 'a tenant id')}.afs"

@@ -11,13 +11,23 @@ FmosError                     fmos.error             1
 ├── ToolCallError             client.tool_error     10
 ├── DeniedError               trust.denied          11   (PermissionError)
 ├── MissingExtraError         install.missing_extra 12   (ImportError)
-└── FormatError               storage.format        13
+├── FormatError               storage.format        13
+├── StorageError              storage.unavailable   14   (OSError)
+├── BindingError              contract.unmet        15
+└── AdmissionError            contract.not_admitted 16
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 #: Where a tool result carries the stable code of its error, so that a client raises the same class.
 ERROR_CODE_META_KEY = "fmos/error_code"
+
+#: Where it carries what the error says beside its sentence, such as the account that is empty.
+ERROR_FIELDS_META_KEY = "fmos/error_fields"
 
 
 class FmosError(Exception):
@@ -26,9 +36,19 @@ class FmosError(Exception):
     code = "fmos.error"
     exit_code = 1
 
+    #: Attributes that travel with the sentence to a client.
+    fields: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(f"{message}; {hint}" if hint else message)
         self.hint = hint
+
+    def meta(self) -> dict[str, Any]:
+        """Return what a tool result carries in `_meta` for a client to raise the same error."""
+        meta: dict[str, Any] = {ERROR_CODE_META_KEY: self.code}
+        if self.fields:
+            meta[ERROR_FIELDS_META_KEY] = {name: getattr(self, name) for name in self.fields}
+        return meta
 
 
 class HomeError(FmosError):
@@ -38,11 +58,30 @@ class HomeError(FmosError):
     exit_code = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong in a document; line and column count from 1, 0 is unknown."""
+
+    line: int
+    column: int
+    field: str
+    found: str
+    expected: str
+    message: str
+    hint: str = ""
+
+
 class ContractError(FmosError):
-    """A contract or policy document is not valid."""
+    """A contract or policy document is not valid; `complaints` lists all that is wrong in it."""
 
     code = "contract.invalid"
     exit_code = 4
+
+    def __init__(
+        self, message: str, *, hint: str = "", complaints: tuple[Complaint, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.complaints = complaints
 
 
 class ArgumentError(FmosError, ValueError):
@@ -64,6 +103,7 @@ class BudgetExceededError(FmosError):
 
     code = "budget.exceeded"
     exit_code = 7
+    fields = ("account", "resource", "asked", "left")
 
     def __init__(
         self,
@@ -122,6 +162,54 @@ class FormatError(FmosError):
 
     code = "storage.format"
     exit_code = 13
+
+
+class StorageError(FmosError, OSError):
+    """A store cannot be written or read now: the disk is full, fails, or is held by another."""
+
+    code = "storage.unavailable"
+    exit_code = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """One hard requirement that nothing on offer meets."""
+
+    dimension: str
+    wanted: tuple[str, ...]
+    available: tuple[str, ...]
+    nearest: str
+    why: str
+
+
+class BindingError(FmosError):
+    """Hard requirements of a document cannot be met; `unmet` lists all of them."""
+
+    code = "contract.unmet"
+    exit_code = 15
+
+    def __init__(self, message: str, *, hint: str = "", unmet: tuple[Unmet, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.unmet = unmet
+
+
+class AdmissionError(FmosError):
+    """What a manifest promises cannot be kept on this host, or is out of its scope."""
+
+    code = "contract.not_admitted"
+    exit_code = 16
+
+
+def error_from_meta(message: str, meta: Mapping[str, Any]) -> FmosError:
+    """Return the error that a tool result describes, with its fields; the message has its hint."""
+    cls = error_for_code(str(meta.get(ERROR_CODE_META_KEY, "")))
+    error = cls(message)
+    given = meta.get(ERROR_FIELDS_META_KEY)
+    fields: dict[str, Any] = given if isinstance(given, dict) else {}
+    for name in cls.fields:
+        if name in fields:
+            setattr(error, name, fields[name])
+    return error
 
 
 def error_for_code(code: str) -> type[FmosError]:

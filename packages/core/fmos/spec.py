@@ -12,24 +12,38 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from fmos.check.model import Report
+from fmos.contract.admission import Admission
+from fmos.contract.binding_document import BindingDocument
+from fmos.contract.catalogue import Catalogue
+from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
+from fmos.contract.policy import Policy
+from fmos.contract.workflow import Workflow
 from fmos.ledger.model import Balance, Reservation
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import TrapTable
 from fmos.types import Observation, Operation, Outcome, Principal, Step, Verdict
 
 _RECORDS: dict[str, type[BaseModel]] = {
+    "admission": Admission,
     "agent-contract": AgentContract,
     "balance": Balance,
+    "binding-document": BindingDocument,
+    "catalogue": Catalogue,
+    "check-report": Report,
+    "manifest": Manifest,
     "observation": Observation,
     "operation": Operation,
     "outcome": Outcome,
+    "policy": Policy,
     "principal": Principal,
     "reservation": Reservation,
     "step": Step,
     "tool-descriptor": ToolDescriptor,
     "trap-table": TrapTable,
     "verdict": Verdict,
+    "workflow": Workflow,
 }
 
 

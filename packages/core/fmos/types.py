@@ -6,12 +6,15 @@ behaviour belongs to the packages beside this file.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from enum import StrEnum
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, NewType, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+
+from fmos.errors import ArgumentError
 
 TenantId = NewType("TenantId", str)
 AgentId = NewType("AgentId", str)
@@ -22,6 +25,10 @@ DEFAULT_TENANT = TenantId("default")
 #: What an id may be made of: it becomes a file name, a branch name and a part of an account path.
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$"
 _OPTIONAL_IDENTIFIER = r"^([A-Za-z0-9][A-Za-z0-9._@+-]{0,127})?$"
+_IDENTIFIER = re.compile(IDENTIFIER)
+
+#: The branch that new agents are forked from; no agent may have its name.
+TEMPLATE_BRANCH = "main"
 
 
 class OperationKind(StrEnum):
@@ -66,9 +73,33 @@ class OutcomeStatus(StrEnum):
 
 
 class Record(BaseModel):
-    """A frozen value that refuses fields it does not know."""
+    """A frozen value that refuses fields it does not know: what comes in is checked at the door.
+
+    An answer is read with `from_answer`, which passes over such fields, so that a newer server may
+    say more than an older client understands.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def from_answer(cls, answer: Any) -> Self:
+        """Return the record in a server's answer, without the fields that this version lacks."""
+        return cls.model_validate(answer, extra="ignore")
+
+
+def checked_id(value: str, what: str) -> str:
+    """Return an id that may be a file name, a branch name and a part of an account path.
+
+    Raises:
+        ArgumentError: naming `what` the id is of.
+    """
+    if _IDENTIFIER.fullmatch(value) is None:
+        shown = repr(value if len(value) <= 80 else value[:77] + "...")
+        raise ArgumentError(
+            f"{shown} cannot be {what}",
+            hint="use at most 128 letters, digits and ._@+-, starting with a letter or digit",
+        )
+    return value
 
 
 def new_id() -> str:
@@ -88,20 +119,35 @@ class Principal(Record):
     agent: str = Field(default="", pattern=_OPTIONAL_IDENTIFIER)
     session: str = Field(default="", pattern=_OPTIONAL_IDENTIFIER)
     branch: str = ""
+    role: str = Field(
+        default="", pattern=_OPTIONAL_IDENTIFIER, description="whose policies bind it as well"
+    )
+    project: str = Field(
+        default="", max_length=4096, description="folder whose trusted policies bind it as well"
+    )
+
+    @field_validator("agent")
+    @classmethod
+    def _not_the_template(cls, agent: str) -> str:
+        if agent == TEMPLATE_BRANCH:
+            raise ValueError(
+                f"{agent!r} is the branch that new agents are made from; choose another"
+            )
+        return agent
+
+    @property
+    def agent_key(self) -> str:
+        """What tells this agent from all others of the tenant; no id holds a colon."""
+        return f"{self.application}:{self.agent}" if self.application else self.agent
 
     @property
     def branch_name(self) -> str:
-        """The branch of the tenant's volume that holds the agent's state: by default its id."""
-        return self.branch or self.agent or "main"
-
-    @property
-    def account(self) -> str:
-        """The ledger account path, from the tenant down to the session."""
-        parts = (self.tenant, self.application or "-", self.agent or "-", self.session or "-")
-        return "/".join(parts)
+        """The branch of the tenant's volume that holds the agent's state: by default its key."""
+        return self.branch or self.agent_key or TEMPLATE_BRANCH
 
     def __str__(self) -> str:
-        return self.account
+        parts = (self.tenant, self.application, self.agent, self.session)
+        return "/".join(part or "-" for part in parts)
 
 
 class Operation(Record):
@@ -113,6 +159,10 @@ class Operation(Record):
     arguments: dict[str, Any] = Field(default_factory=dict)
     principal: Principal = Field(default_factory=Principal)
     labels: tuple[str, ...] = ()
+    hints: dict[str, FiniteFloat] = Field(
+        default_factory=dict,
+        description="what the caller knows about its own certainty: docs/spec/trap-abi.md",
+    )
     cost_estimate: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default_factory=dict, description="resource name to amount, in the ledger's units"
     )
@@ -148,6 +198,10 @@ class Verdict(Record):
     approval: str | None = Field(default=None, description="with `ask`: the approval that waits")
     reservation: str | None = Field(default=None, description="what the ledger reserved for it")
     policy: str = Field(default="", description="hash of the contract and policies that decided")
+    signals: tuple[str, ...] = Field(
+        default=(), description="trap signals that the operation raised"
+    )
+    table: str = Field(default="", description="version of the agent's trap table as it is now")
 
     @property
     def allowed(self) -> bool:

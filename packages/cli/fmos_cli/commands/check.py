@@ -1,93 +1,80 @@
-"""`fmos check`: which of an agent's tools trap, and which run at once."""
+"""`fmos check`: shows that every sensitive operation is privileged, or lists each gap."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import Annotated
 
 import typer
 
 from fmos_cli.session import Session
 
-if TYPE_CHECKING:
-    from fmos.contract.model import AgentContract
-    from fmos.runtime.kernel import Kernel
-    from fmos.traps.table import TrapRule
-
-
-class Finding(TypedDict):
-    """One tool or capability of the contract and how calls of it are classed."""
-
-    tool: str
-    operation_class: str
-    why: str
+#: The command is registered with it in main.py.
+EPILOG = (
+    "Exit codes: 0 proven, 1 a gap (with --strict also a warning), else that of the error.\n\n"
+    "Example: fmos check --contract contracts/worker.yaml --tools tools.json"
+    " --adapter langgraph --accept 'langgraph.graph.*'"
+)
+_NO_ADAPTER = "none"
 
 
 def check(
     context: typer.Context,
+    named: Annotated[
+        str, typer.Argument(metavar="[AGENT|FILE]", help="An agent's id, or a contract file.")
+    ] = "",
     contract: Annotated[
-        str, typer.Argument(metavar="AGENT|FILE", help="An agent's id, or a contract file.")
-    ],
+        str, typer.Option("--contract", metavar="AGENT|FILE", help="The same, as an option.")
+    ] = "",
+    tools: Annotated[
+        Path | None,
+        typer.Option("--tools", metavar="FILE", help="Tool descriptors: a JSON list of them."),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="NAME",
+            help="Drive canaries through this adapter; `none` for no adapter.  [default: all]",
+        ),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept", metavar="SEAM", help="A gap that an adapter declares is no gap; globs work."
+        ),
+    ] = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="The agent's tenant.")] = "default",
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """List the tools of a contract: innocuous ones run at once, privileged ones trap.
+    """Show that every sensitive operation of an agent is privileged, or list what could bypass it.
 
-    Tools are known once an application has registered them; a capability without a registered
-    tool is listed too, because every call of an unregistered tool traps.
+    Compiles the agent's trap table and tries it with many calls of every tool and kind; sends
+    canaries through every entry point of the adapters and looks for them in the journal. Without a
+    contract only the adapters are checked. Nothing in the home is changed.
     """
+    from fmos.errors import ArgumentError  # noqa: PLC0415 - keeps --help fast
+    from fmos_cli.checking import Request, run_check  # noqa: PLC0415
+    from fmos_cli.findings import lines_of  # noqa: PLC0415
+
+    if named and contract:
+        raise ArgumentError("the contract is named twice", hint="leave out --contract")
     session: Session = context.obj
-    with session.open() as kernel:
-        loaded = _load(kernel, contract)
-        findings = list(_findings(loaded, _rules(kernel, loaded)))
+    report = run_check(
+        Request(
+            home=session.home,
+            contract=named or contract,
+            tools=tools,
+            adapters=None if not adapter else tuple(a for a in adapter if a != _NO_ADAPTER),
+            accept=tuple(accept or ()),
+            tenant=tenant,
+        )
+    )
     if as_json:
-        document = {"agent": loaded.name, "digest": loaded.digest, "tools": findings}
-        typer.echo(json.dumps(document, indent=2))
-        return
-    typer.echo(f"{loaded.name} (contract {loaded.digest[:12]})")
-    width = max((len(finding["tool"]) for finding in findings), default=0)
-    for finding in findings:
-        typer.echo(
-            f"  {finding['tool']:<{width}}  {finding['operation_class']:<10}  {finding['why']}"
-        )
-
-
-def _load(kernel: Kernel, named: str) -> AgentContract:
-    """Load the file, or the contract of the agent in this home."""
-    from fmos.contract.parse import load_file  # noqa: PLC0415 - keeps --help fast
-    from fmos.errors import NotFoundError  # noqa: PLC0415
-
-    if named.endswith((".yaml", ".yml")) or "/" in named:
-        return load_file(Path(named))
-    found = kernel.contracts.get(named)
-    if found is None:
-        raise NotFoundError(
-            f"there is no contract for the agent {named!r} in {str(kernel.home.contracts)!r}",
-            hint="put one there, or name a contract file",
-        )
-    return found
-
-
-def _rules(kernel: Kernel, contract: AgentContract) -> tuple[TrapRule, ...]:
-    """The rules that the contract gives the tools that are registered for its agent."""
-    from fmos.traps.table import compile_table  # noqa: PLC0415 - keeps --help fast
-    from fmos.types import DEFAULT_TENANT  # noqa: PLC0415
-    from fmos_trust.store import TrustStore  # noqa: PLC0415
-
-    tools = TrustStore(kernel.database).tools(DEFAULT_TENANT, [contract.name])
-    return compile_table(contract, tools.values(), kernel.keys, kernel.clock).rules
-
-
-def _findings(contract: AgentContract, rules: Iterable[TrapRule]) -> Iterable[Finding]:
-    registered: set[str] = set()
-    for rule in rules:
-        registered.add(rule.tool)
-        innocuous = rule.operation_class == "innocuous"
-        paths = ", ".join(rule.read_paths) if rule.path_arguments else "everything"
-        why = f"runs at once on {paths}" if innocuous else "traps to the trust gate"
-        yield Finding(tool=rule.tool, operation_class=str(rule.operation_class), why=why)
-    for capability in contract.capabilities:
-        if capability not in registered:
-            why = "traps: no tool of this name is registered"
-            yield Finding(tool=capability, operation_class="privileged", why=why)
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        for line in lines_of(report):
+            typer.echo(line)
+    if not report.proven or (strict and report.warnings):
+        raise typer.Exit(1)

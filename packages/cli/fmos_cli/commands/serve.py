@@ -19,7 +19,10 @@ def serve(
         bool, typer.Option("--no-http", help="Listen on the home's unix socket only.")
     ] = False,
 ) -> None:
-    """Serve all tools over HTTP and the home's unix socket until Ctrl-C."""
+    """Serve all tools over HTTP and the home's unix socket until Ctrl-C.
+
+    Over HTTP each caller needs a token (`fmos token issue`); the socket is its owner's only.
+    """
     from fmos.errors import MissingExtraError  # noqa: PLC0415 - keeps --help fast
     from fmos.serving.discovery import discover  # noqa: PLC0415
 

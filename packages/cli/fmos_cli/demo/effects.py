@@ -50,7 +50,8 @@ class Effects:
         Raises:
             DeniedError: if the sandbox refuses the command; there is no fork then.
         """
-        branch = f"{self._files.branch}-try-{new_id()[-8:]}"
+        # No agent id holds a tilde, so no agent is ever called so.
+        branch = f"{self._files.branch}~try-{new_id()[-8:]}"
         fork = self._files.fork(branch)
         try:
             done = self._sandbox.run(fork, command, self._folder)

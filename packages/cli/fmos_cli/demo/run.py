@@ -199,7 +199,7 @@ def _print_summary(story: Story, seconds: float) -> None:
 def _print_where(story: Story) -> None:
     """Say on stderr where the volume is and what to try on it."""
     volume = story.volume()
-    branch = story.agent
+    branch = story.agent.branch_name
     lines = [
         f"the volume is {volume}; try:",
         f"  agentfs -f {volume} branches",

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from fmos.audit.record import verify
 from fmos.client import Client, connect
+from fmos.ledger.accounts import account_of
 from fmos.runtime.kernel import Kernel
 from fmos.types import Decision, Principal
 from fmos_cli.demo import setup
@@ -64,7 +65,7 @@ class Story:
     tokens_sent: int = 0
     largest_output: int = 0
     fork_ms: float = 0.0
-    agent: str = ""
+    agent: Principal = field(default_factory=Principal)
     sandbox: Sandbox = field(default_factory=Sandbox)
 
     def run(self, source: Source) -> None:
@@ -80,7 +81,7 @@ class Story:
 
     def spent(self) -> int:
         """Return the tokens that the agent and its forks have spent."""
-        rows = self.kernel.ledger.status(TENANT)
+        rows = self.kernel.ledger.status(account_of(TENANT))
         return sum(row.spent for row in rows if row.resource == "tokens")
 
     def volume(self) -> str:
@@ -90,14 +91,14 @@ class Story:
     def _engage(self) -> Principal:
         """Choose an agent id that is free in this home and save its contract."""
         taken = {branch.name for branch in self.kernel.volume(TENANT).branches()}
-        name, number = "governed-agent", 1
-        while name in taken:
+        agent, number = _demo_agent("governed-agent"), 1
+        while agent.branch_name in taken:
             number += 1
-            name = f"governed-agent-{number}"
+            agent = _demo_agent(f"governed-agent-{number}")
         text = (resources("fmos_cli.demo") / "contract.yaml").read_text(encoding="utf-8")
-        self.agent = name
-        self.kernel.contracts.save(text.replace("name: governed-agent", f"name: {name}", 1))
-        return Principal(tenant=TENANT, application="demo", agent=name)
+        self.agent = agent
+        self.kernel.contracts.save(text.replace("name: governed-agent", f"name: {agent.agent}", 1))
+        return agent
 
     def _put(self, agent: Principal, source: Source) -> setup.Planted:
         self.timeline.section(f"1. A copy of {source.label} goes into the volume")
@@ -264,3 +265,7 @@ def _messages(delta: object) -> list[BaseMessage]:
 
 def _since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 3)
+
+
+def _demo_agent(name: str) -> Principal:
+    return Principal(tenant=TENANT, application="demo", agent=name)

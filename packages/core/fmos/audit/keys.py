@@ -1,6 +1,6 @@
-"""The home's audit keys: Ed25519 for signatures, and a secret for keyed digests.
+"""A tenant's audit keys: Ed25519 for signatures, and a secret for keyed digests.
 
-Both are made at first use, readable by their owner only.
+Both are readable by their owner only. Who may make them, and when, is keyring.py's matter.
 """
 
 from __future__ import annotations
@@ -26,17 +26,35 @@ _DIGEST = "digest.key"
 
 
 class AuditKeys:
-    """The keys of one home. Thread-safe; processes that start together agree on one key."""
+    """The keys in one folder. Thread-safe; processes that start together agree on one key.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where the key files lie.
+        make: Make a file that is not there; else it is missing, which is an error.
+    """
+
+    #: The names of the key files.
+    FILES = (_SIGNING, _DIGEST)
+
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
         self._folder = folder
+        self._make = make
         self._lock = threading.Lock()
         self._private: Ed25519PrivateKey | None = None
         self._secret: bytes | None = None
 
+    def require(self) -> None:
+        """Read both keys now.
+
+        Raises:
+            HomeError: if one is missing, cannot be read, or is open to others.
+        """
+        self._signing_key()
+        self._digest_key()
+
     @property
     def public_key(self) -> str:
-        """The public key that checks this home's signatures: 32 bytes in base64."""
+        """The public key that checks these keys' signatures: 32 bytes in base64."""
         raw = self._signing_key().public_key().public_bytes_raw()
         return base64.b64encode(raw).decode("ascii")
 
@@ -45,29 +63,40 @@ class AuditKeys:
         return base64.b64encode(self._signing_key().sign(data)).decode("ascii")
 
     def verify(self, data: bytes, signature: str) -> bool:
-        """Return whether this home's key made the signature of exactly these bytes."""
+        """Return whether this key made the signature of exactly these bytes."""
         return verify_signature(self.public_key, data, signature)
 
     def digest(self, data: bytes) -> str:
-        """Return a keyed SHA-256 in hex: equal data gives equal digests, in this home only."""
+        """Return a keyed SHA-256 in hex: equal data gives equal digests, for this tenant only."""
         return hmac.new(self._digest_key(), data, hashlib.sha256).hexdigest()
 
     def _signing_key(self) -> Ed25519PrivateKey:
         with self._lock:
             if self._private is None:
-                self._private = _parse_private(
-                    self._folder / _SIGNING, _read_or_make(self._folder / _SIGNING, _new_private)
-                )
+                path = self._folder / _SIGNING
+                self._private = _parse_private(path, self._read(path, _new_private))
             return self._private
 
     def _digest_key(self) -> bytes:
         with self._lock:
             if self._secret is None:
                 path = self._folder / _DIGEST
-                self._secret = _read_or_make(path, lambda: secrets.token_bytes(32))
+                self._secret = self._read(path, lambda: secrets.token_bytes(32))
                 if len(self._secret) != 32:
                     raise _unusable(path, "is not 32 bytes long")
             return self._secret
+
+    def _read(self, path: Path, make: Callable[[], bytes]) -> bytes:
+        try:
+            if not path.exists():
+                if not self._make:
+                    raise _unusable(path, "is missing", "restore it from a backup of the home")
+                _create(path, make())
+            if path.stat().st_mode & 0o077:
+                raise _unusable(path, "can be read by others", f"run `chmod 600 {path}`")
+            return path.read_bytes()
+        except OSError as error:
+            raise _unusable(path, f"cannot be used: {error.strerror}") from error
 
 
 def verify_signature(public_key: str, data: bytes, signature: str) -> bool:
@@ -96,17 +125,6 @@ def _parse_private(path: Path, data: bytes) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "is not an Ed25519 key")
     return key
-
-
-def _read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
-    try:
-        if not path.exists():
-            _create(path, make())
-        if path.stat().st_mode & 0o077:
-            raise _unusable(path, "can be read by others", f"run `chmod 600 {path}`")
-        return path.read_bytes()
-    except OSError as error:
-        raise _unusable(path, f"cannot be used: {error.strerror}") from error
 
 
 def _create(path: Path, data: bytes) -> None:

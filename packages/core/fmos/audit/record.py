@@ -29,13 +29,21 @@ class Verification(TypedDict):
     head: str
 
 
-def record_intent(kernel: Kernel, operation: Operation, verdict: Verdict) -> int:
-    """Note what is asked and what was decided, before the effect; return the row's number."""
+def record_intent(
+    kernel: Kernel, operation: Operation, verdict: Verdict, *, synced: bool = False
+) -> int:
+    """Note what is asked and what was decided, before the effect; return the row's number.
+
+    The row survives a killed process; with `synced` it has survived a power cut as well before
+    this returns.
+    """
     detail = {
         "id": operation.id,
         "kind": operation.kind.value,
         "name": operation.name,
-        "arguments": arguments_digest(kernel.keys, operation.arguments),
+        "arguments": arguments_digest(
+            kernel.keys_of(operation.principal.tenant), operation.arguments
+        ),
         "labels": list(operation.labels),
         "parent": operation.parent,
         "trace": operation.trace,
@@ -44,8 +52,9 @@ def record_intent(kernel: Kernel, operation: Operation, verdict: Verdict) -> int
         "approval": verdict.approval,
         "reservation": verdict.reservation,
         "policy": verdict.policy,
+        "signals": list(verdict.signals),
     }
-    return kernel.record(operation.principal, INTENT, detail)
+    return kernel.record(operation.principal, INTENT, detail, synced=synced)
 
 
 def record_outcome(kernel: Kernel, principal: Principal, outcome: Outcome) -> int:
@@ -59,7 +68,9 @@ def record_outcome(kernel: Kernel, principal: Principal, outcome: Outcome) -> in
     if outcome.error:
         name = _ERROR_NAME.match(outcome.error)
         detail["error"] = name.group() if name else ""
-        detail["error_digest"] = kernel.keys.digest(outcome.error.encode("utf-8", "replace"))
+        detail["error_digest"] = kernel.keys_of(principal.tenant).digest(
+            outcome.error.encode("utf-8", "replace")
+        )
     return kernel.record(principal, OUTCOME, detail)
 
 

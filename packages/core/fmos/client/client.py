@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fmos.client.transport import Http, InProcess, Transport
+from fmos.client.unix_socket import UnixSocket
 from fmos.config import Home
-from fmos.errors import ArgumentError, PrincipalError, ServerUnreachableError
-from fmos.types import DEFAULT_TENANT, Principal
+from fmos.errors import ArgumentError, ServerUnreachableError
+from fmos.types import Principal
 
 if TYPE_CHECKING:
     from fmos.runtime.kernel import Kernel
 
 _PROBE_TIMEOUT_S = 1.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Client:
@@ -27,6 +31,20 @@ class Client:
     def __init__(self, principal: Principal, transport: Transport) -> None:
         self.principal = principal
         self._transport = transport
+
+    @property
+    def where(self) -> str:
+        """Where the calls go: `in process`, `unix:PATH` or a URL."""
+        return self._transport.where
+
+    @property
+    def public_key(self) -> str:
+        """The key that checks the tenant's signatures, in base64; empty where it is not known.
+
+        It comes from the home itself, or over HTTP from whoever issued the token: never from the
+        server that it is to check.
+        """
+        return self._transport.public_key
 
     def call(self, tool: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call a tool and return its structured result; agent and session are filled in.
@@ -62,36 +80,39 @@ def connect(
     home: str | os.PathLike[str] | None = None,
     transport: str = "auto",
     kernel: Kernel | None = None,
+    token: str | None = None,
+    public_key: str | None = None,
 ) -> Client:
-    """Return a client for `principal`.
+    """Return a client for `principal`; `Client.where` says what was chosen.
 
     Args:
         principal: For whom the calls are made.
         home: The FMOS home; by default `$FMOS_HOME`, else `~/.fmos`.
         transport: `inprocess`, `daemon` (the home's unix socket), a URL, or `auto`: the daemon
-            where one listens and can act for the principal, else in process.
+            where one listens, else in process.
         kernel: An opened home to use in process; it stays open when the client closes.
+        token: For a URL, what `fmos token issue` gave for this principal; by default $FMOS_TOKEN.
+        public_key: For a URL, the tenant's public key that it printed; by default
+            $FMOS_PUBLIC_KEY. Without it no trap table can be checked, so every call traps.
 
     Raises:
         ServerUnreachableError: if `daemon` was asked for and none listens.
-        PrincipalError: if the principal is of a tenant, application or branch that only a server
-            started for it can act for.
-        ArgumentError: if the transport is none of the above.
+        ArgumentError: if the transport is none of the above, or would show the token to others.
     """
     if kernel is not None and transport in ("auto", "inprocess"):
         return Client(principal, InProcess(kernel, principal, owns_kernel=False))
-    if transport.startswith(("http://", "https://")):
-        _require_plain(principal, transport)
-        return Client(principal, Http(_mcp_url(transport), principal))
     # The one place where the library looks at the environment: adapters pass no home.
-    place = Path(home).expanduser() if home is not None else Home.default_path(os.environ)
+    if transport.startswith(("http://", "https://")):
+        token = os.environ.get("FMOS_TOKEN", "") if token is None else token
+        key = os.environ.get("FMOS_PUBLIC_KEY", "") if public_key is None else public_key
+        _require_private(transport, token)
+        return Client(principal, Http(_mcp_url(transport), principal, token=token, public_key=key))
+    place = Home((Path(home) if home else Home.default_path(os.environ)).expanduser().absolute())
     if transport == "inprocess":
         return _in_process(principal, place)
-    if transport == "daemon":
+    if transport == "daemon" or (transport == "auto" and is_listening(place.socket)):
         return _daemon(principal, place)
     if transport == "auto":
-        if _is_plain(principal) and is_listening(Home(place.absolute()).socket):
-            return _daemon(principal, place)
         return _in_process(principal, place)
     raise ArgumentError(
         f"{transport!r} is not a transport", hint="use auto, inprocess, daemon or http://HOST:PORT"
@@ -109,34 +130,39 @@ def is_listening(path: Path) -> bool:
         return True
 
 
-def _in_process(principal: Principal, home: Path) -> Client:
+def _in_process(principal: Principal, home: Home) -> Client:
     from fmos.runtime.kernel import Kernel  # noqa: PLC0415 - a client of the daemon needs no kernel
 
-    return Client(principal, InProcess(Kernel.open(home), principal, owns_kernel=True))
+    return Client(principal, InProcess(Kernel.open(home.path), principal, owns_kernel=True))
 
 
-def _daemon(principal: Principal, home: Path) -> Client:
-    path = Home(home.absolute()).socket
-    _require_plain(principal, f"the daemon at {str(path)!r}")
+def _daemon(principal: Principal, home: Home) -> Client:
+    path = home.socket
     if not is_listening(path):
         raise ServerUnreachableError(
             f"no daemon listens at {str(path)!r}",
             hint="start one with `fmos serve`, or connect with transport='inprocess'",
         )
-    return Client(principal, Http("http://localhost/mcp", principal, socket=path))
+    key = functools.cache(lambda: _public_key(home, principal.tenant))
+    return Client(principal, UnixSocket(path, principal, key))
 
 
-def _is_plain(principal: Principal) -> bool:
-    """Whether agent and session, which tools take as arguments, say all about the principal."""
-    return principal.tenant == DEFAULT_TENANT and not principal.application and not principal.branch
+def _public_key(home: Home, tenant: str) -> str:
+    """Read a tenant's public key; a tenant that is new gets its keys now."""
+    with suppress(OSError):
+        return (home.keys / tenant / "audit.pub").read_text(encoding="ascii").strip()
+    from fmos.runtime.kernel import Kernel  # noqa: PLC0415 - a client of the daemon needs no kernel
+
+    with Kernel.open(home.path) as kernel:
+        return kernel.keys_of(tenant).public_key
 
 
-def _require_plain(principal: Principal, where: str) -> None:
-    if not _is_plain(principal):
-        raise PrincipalError(
-            f"{where} cannot act for {str(principal)!r}: tenant, application and branch are fixed"
-            " when a server starts",
-            hint="connect with transport='inprocess'",
+def _require_private(url: str, token: str) -> None:
+    """Refuse to send a token where others can read it."""
+    parts = urlsplit(url)
+    if token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ArgumentError(
+            f"{url!r} would carry the token unencrypted", hint="use https, or a tunnel to 127.0.0.1"
         )
 
 

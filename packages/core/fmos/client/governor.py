@@ -1,7 +1,8 @@
 """Governs one agent session: what every adapter does around model and tool calls.
 
-Classifies with the cached trap table; innocuous operations run at once and their observations ride
-on the next trap, privileged ones go to the owning server. Decides nothing itself.
+Classifies with the trap table that it fetched and checked, the session's signals and, where given,
+learned traps; innocuous operations run at once and their observations ride on the next trap,
+privileged ones go to the owning server. Decides nothing itself.
 """
 
 from __future__ import annotations
@@ -9,32 +10,36 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic_ns, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fmos.client.client import Client
 from fmos.clock import Clock, SystemClock
+from fmos.errors import ArgumentError, NotFoundError
+from fmos.traps.judge import Judge, Judgement, Learned
+from fmos.traps.keeper import TableKeeper
 from fmos.types import (
     Decision,
     Observation,
     Operation,
-    OperationClass,
     Outcome,
     OutcomeStatus,
     Reason,
     Step,
     Verdict,
-    new_id,
 )
 
 if TYPE_CHECKING:
     from fmos.traps.manifest import ToolDescriptor
-    from fmos.traps.table import TrapTable
 
 #: More than this many innocuous outcomes are not kept waiting for a trap to ride on.
 _QUEUE_LIMIT = 64
 _QUEUE_CHARACTERS = 4_000_000
+
+#: What a trapped operation's labels begin with where a signal made it trap.
+SIGNAL_LABEL = "signal:"
 
 
 @dataclass(slots=True)
@@ -55,13 +60,35 @@ class Governor:
         on_step: Callable[[Step], None] | None = None,
         *,
         clock: Clock | None = None,
+        steady_ns: Callable[[], int] = monotonic_ns,
+        learned: Learned | None = None,
     ) -> None:
+        """Govern the session of the client's principal.
+
+        Args:
+            client: Calls the servers.
+            on_step: Told of every operation when it has ended.
+            clock: The time of day.
+            steady_ns: Nanoseconds of a clock that is never set back.
+            learned: Learned traps to add: `fmos.traps.learned.load`.
+        """
         self.client = client
         self.tokens_raw = 0
         self.tokens_sent = 0
         self._on_step = on_step
         self._clock = clock or SystemClock()
-        self._table: TrapTable | None = None
+        self._steady_ns = steady_ns
+        self._judge = Judge(learned)
+        self._keeper = TableKeeper(
+            lambda: client.call("trust_table"),
+            lambda: client.public_key,
+            tenant=client.principal.tenant,
+            agent=client.principal.agent_key,
+            clock=self._clock,
+            steady_ns=steady_ns,
+            model=self._judge.model,
+        )
+        self._owed: list[tuple[str, dict[str, Any]]] = []
         self._queue: list[dict[str, Any]] = []
         self._open: dict[str, _Open] = {}
         self._lock = threading.RLock()
@@ -71,7 +98,7 @@ class Governor:
         tools = [descriptor.model_dump(mode="json") for descriptor in descriptors]
         answer = self.client.call("trust_register_tools", {"tools": tools})
         with self._lock:
-            self._table = None
+            self._keeper.drop()
         return str(answer["table_version"])
 
     def open_session(
@@ -90,18 +117,23 @@ class Governor:
     ) -> dict[str, Any]:
         """Append a message to the session's context; a user's text is an observation as well."""
         if role == "user":
+            with self._lock:
+                self._judge.past.note_text(text, of_user=True)
             self._enqueue({"observation": Observation(source="user", text=text)})
         return self._append(role, text, name=name, call_id=call_id, pinned=pinned)
 
     def before_tool(self, operation: Operation, *, approval: str = "") -> Verdict:
         """Return the verdict on a tool call: at once if it is innocuous, else the trust gate's."""
         start = perf_counter()
-        table = self._trap_table()
-        if table.classify(operation, self._clock.now_ns()) is OperationClass.INNOCUOUS:
+        with self._lock:
+            table = self._keeper.current()
+            judged = self._judge.judge(table, operation, self._clock.now_ns(), self._steady_ns())
+            problem = self._keeper.new_problem()
+        if table is not None and judged.innocuous:
             verdict = _innocuous(operation, table.version)
             self._opened(operation, verdict, fast=True, start=start)
             return verdict
-        verdict = self._check(operation, approval)
+        verdict = _explained(self._check(_labelled(operation, judged), approval), judged, problem)
         self._opened(operation, verdict, fast=False, start=start)
         return verdict
 
@@ -121,6 +153,8 @@ class Governor:
         start = perf_counter()
         opened = self._close(operation)
         observation = Observation(operation=operation.id, source=operation.name, text=text)
+        with self._lock:
+            self._judge.past.note_text(text, of_user=False)
         if opened.fast:
             self._enqueue({"operation": operation, "outcome": outcome, "observation": observation})
         else:
@@ -134,7 +168,8 @@ class Governor:
         """Reserve the budget of a model call, or return why there is none."""
         start = perf_counter()
         answer = self.client.call("budget_admit", {"operation": operation.model_dump(mode="json")})
-        verdict = Verdict.model_validate(answer)
+        verdict = Verdict.from_answer(answer)
+        self._heard(verdict.table)
         self._opened(operation, verdict, fast=False, start=start)
         return verdict
 
@@ -147,8 +182,31 @@ class Governor:
             answer = self.client.call(
                 "budget_settle", {"reservation": opened.verdict.reservation, "usage": usage}
             )
+            with self._lock:
+                self._judge.past.note_budget(_share_used(answer))
         self._report(operation, opened, start)
         return answer
+
+    def cancelled(self, operation: Operation) -> None:
+        """Let go of an operation that was cut off: give its budget back, say its end is unknown.
+
+        For `except BaseException`, also in a coroutine: it waits for nothing but the server and
+        raises no error; what cannot be handed over now is handed over by `flush`.
+        """
+        with self._lock:
+            opened = self._open.pop(operation.id, None)
+        if opened is None:
+            return
+        unknown = Outcome(operation=operation.id, status=OutcomeStatus.UNKNOWN, error="Cancelled")
+        nothing = Observation(operation=operation.id, source=operation.name, text="")
+        with suppress(Exception):  # it stays queued, or owed
+            if opened.fast:
+                entry = {"operation": operation, "outcome": unknown, "observation": nothing}
+                self._enqueue(entry)
+            else:
+                self._owed.append(_debt(opened.verdict.reservation, unknown))
+                self._pay()
+        self._emit(operation, opened)
 
     def compose(self, max_tokens: int = 0, items: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return the session's messages that fit the window, oldest first; `id` names the item."""
@@ -162,14 +220,16 @@ class Governor:
 
     def flush(self) -> None:
         """Hand over what waits for a trap to ride on; call it when a run ends."""
+        self._pay()
         queued = self._drain()
+        if not queued:
+            return
         try:
-            while queued:
-                entry = queued[0]
-                self._settle(entry.get("outcome") or _seen(), entry["observation"])
-                queued.pop(0)
-        finally:
+            answer = self.client.call("trust_observe", {"settled": _dumped(queued)})
+        except BaseException:
             self._put_back(queued)
+            raise
+        self._heard(answer.get("table"))
 
     async def aregister_tools(self, descriptors: Iterable[ToolDescriptor]) -> str:
         """Do what `register_tools` does, without blocking the event loop."""
@@ -225,29 +285,38 @@ class Governor:
         """Do what `flush` does, without blocking the event loop."""
         await asyncio.to_thread(self.flush)
 
-    def _trap_table(self) -> TrapTable:
-        from fmos.traps.table import TrapTable  # noqa: PLC0415 - loads the signature library
+    def _pay(self) -> None:
+        """Hand over what cancelled operations left; what fails stays owed."""
+        while self._owed:
+            with self._lock:
+                if not self._owed:
+                    return
+                tool, arguments = self._owed[0]
+                # Not found: it was settled, or has expired, and nothing is owed any more.
+                with suppress(ArgumentError, NotFoundError):
+                    self.client.call(tool, arguments)
+                self._owed.pop(0)
 
+    def _heard(self, version: object) -> None:
+        """Note which trap table a server says is the agent's now."""
         with self._lock:
-            table = self._table
-            if table is None or table.expires_ns <= self._clock.now_ns():
-                table = TrapTable.model_validate(self.client.call("trust_table"))
-                self._table = table
-            return table
+            self._keeper.answered(version)
 
     def _check(self, operation: Operation, approval: str) -> Verdict:
         queued = self._drain()
-        settled = [{name: _dump(value) for name, value in entry.items()} for entry in queued]
-        arguments = {"operation": _dump(operation), "approval": approval, "settled": settled}
+        said = {"approval": approval, "settled": _dumped(queued)}
+        arguments = {"operation": _dump(operation), **said}
         try:
-            return Verdict.model_validate(self.client.call("trust_check", arguments))
+            verdict = Verdict.from_answer(self.client.call("trust_check", arguments))
         except Exception:
             self._put_back(queued)
             raise
+        self._heard(verdict.table)
+        return verdict
 
     def _settle(self, outcome: Outcome, observation: Observation) -> None:
         arguments = {"outcome": _dump(outcome), "observation": _dump(observation)}
-        self.client.call("trust_settle", arguments)
+        self._heard(self.client.call("trust_settle", arguments).get("table"))
 
     def _append(
         self, role: str, text: str, *, name: str = "", call_id: str = "", pinned: bool = False
@@ -306,14 +375,55 @@ class Governor:
         )
 
 
+def _debt(reservation: str | None, unknown: Outcome) -> tuple[str, dict[str, Any]]:
+    """The call that lets go of a cancelled operation: its budget, or its open intent."""
+    if reservation:
+        return "budget_settle", {"reservation": reservation, "usage": {}}
+    return "trust_settle", {"outcome": _dump(unknown)}
+
+
 def _innocuous(operation: Operation, version: str) -> Verdict:
     reason = Reason(code="trap.innocuous", message="innocuous by the trap table", rule=version)
-    return Verdict(operation=operation.id, decision=Decision.ALLOW, reasons=(reason,))
+    return Verdict(
+        operation=operation.id, decision=Decision.ALLOW, reasons=(reason,), table=version
+    )
 
 
-def _seen() -> Outcome:
-    """The outcome of a text that entered the session without an operation of ours."""
-    return Outcome(operation=new_id(), status=OutcomeStatus.OK)
+def _labelled(operation: Operation, judged: Judgement) -> Operation:
+    """The operation as it traps: its labels say which signals it raised."""
+    if not judged.signals:
+        return operation
+    labels = [f"{SIGNAL_LABEL}{name}" for name in judged.signals]
+    kept = [label for label in operation.labels if label not in labels]
+    return operation.model_copy(update={"labels": (*kept, *labels)})
+
+
+def _explained(verdict: Verdict, judged: Judgement, problem: str) -> Verdict:
+    """The verdict with what made the operation trap, where the table alone did not."""
+    reasons = list(verdict.reasons)
+    if judged.signals:
+        said = f"it trapped for {', '.join(judged.signals)}"
+        reasons.append(Reason(code="trap.signal", message=said, rule="signals"))
+    if problem:
+        reasons.append(Reason(code="trap.table", message=problem, rule="trap-table"))
+    if len(reasons) == len(verdict.reasons):
+        return verdict
+    signals = tuple(dict.fromkeys((*verdict.signals, *judged.signals)))
+    return verdict.model_copy(update={"reasons": tuple(reasons), "signals": signals})
+
+
+def _share_used(answer: dict[str, Any]) -> float:
+    """The largest share of a limit that the accounts of an answer have used or hold reserved."""
+    shares = [
+        (int(balance.get("spent", 0)) + int(balance.get("reserved", 0))) / balance["limit"]
+        for balance in answer.get("balances", ())
+        if balance.get("limit")
+    ]
+    return max(shares, default=0.0)
+
+
+def _dumped(queued: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: _dump(value) for name, value in entry.items()} for entry in queued]
 
 
 def _dump(value: Any) -> dict[str, Any]:

@@ -28,6 +28,16 @@ def covers(patterns: Iterable[str], path: str) -> bool:
     return any(_path_rule(pattern).fullmatch(path) is not None for pattern in patterns)
 
 
+def covers_each(scopes: Iterable[Iterable[str]], path: str) -> bool:
+    """Return whether every one of the lists of path globs covers a normalised path."""
+    return all(covers(patterns, path) for patterns in scopes)
+
+
+def is_glob(name: str) -> bool:
+    """Return whether a name stands for others: it holds `*` or `?`."""
+    return "*" in name or "?" in name
+
+
 def matches_name(patterns: Iterable[str], name: str) -> bool:
     """Return whether a name such as an address matches a glob; `*` matches anything, any case."""
     return any(_name_rule(pattern).fullmatch(name) is not None for pattern in patterns)

@@ -5,33 +5,36 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
+from fmos.contract.binding_document import BindingDocument
+from fmos.contract.folder import DocumentFolder
 from fmos.contract.model import AgentContract
-from fmos.contract.parse import load_file, load_text
-from fmos.errors import ContractError
-from fmos.types import IDENTIFIER
+from fmos.contract.parse import Document, load_text
+from fmos.contract.workflow import Workflow
+from fmos.errors import ArgumentError, ContractError
+from fmos.types import checked_id
 
 _SUFFIXES = (".yaml", ".yml")
+_D = TypeVar("_D", AgentContract, BindingDocument, Workflow)
 
-
-class _Stamp(NamedTuple):
-    """What changes when a file does."""
-
-    inode: int
-    mtime_ns: int
-    size: int
+_NAME: dict[type[Document], Callable[..., str]] = {
+    AgentContract: lambda contract: contract.name,
+    BindingDocument: lambda binding: binding.agent,
+    Workflow: lambda workflow: workflow.workflow,
+}
 
 
 class ContractLibrary:
-    """A folder of contracts. Thread-safe; a file that changes is read again at the next look."""
+    """A folder of contracts. Thread-safe; a file that changes is read again at the next look.
+
+    The folder may hold binding documents and workflows too, and files of several documents.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._read: dict[Path, tuple[_Stamp, AgentContract | ContractError]] = {}
+        self._folder = DocumentFolder(folder)
 
     def get(self, name: str) -> AgentContract | None:
         """Return the contract named `name`, from `<name>.yaml` or any file whose `name` it is.
@@ -40,11 +43,23 @@ class ContractLibrary:
             ContractError: if `<name>.yaml` is broken or says another name, if two files declare
                 the name, or if the only file that may declare it is broken.
         """
-        if not re.match(IDENTIFIER, name):
-            return None
-        with self._lock:
-            own = self._named_file(name)
-            return own if own is not None else self._search(name)
+        return self._find(AgentContract, name)
+
+    def binding(self, agent: str) -> BindingDocument | None:
+        """Return the agent's binding document.
+
+        Raises:
+            ContractError: as `get` does.
+        """
+        return self._find(BindingDocument, agent)
+
+    def workflow(self, name: str) -> Workflow | None:
+        """Return the workflow of that name.
+
+        Raises:
+            ContractError: as `get` does.
+        """
+        return self._find(Workflow, name)
 
     def save(self, text: str) -> AgentContract:
         """Check a contract and write it to `<name>.yaml`, whole or not at all.
@@ -53,8 +68,8 @@ class ContractLibrary:
             ContractError: if the text is not a contract or the folder cannot be written.
         """
         contract = load_text(text)
-        path = self._folder / f"{contract.name}.yaml"
-        draft = self._folder / f".{contract.name}.{secrets.token_hex(8)}"
+        path = self._folder.path / f"{contract.name}.yaml"
+        draft = self._folder.path / f".{contract.name}.{secrets.token_hex(8)}"
         try:
             draft.write_text(text, encoding="utf-8")
             os.replace(draft, path)
@@ -66,63 +81,63 @@ class ContractLibrary:
             ) from error
         return contract
 
-    def _named_file(self, name: str) -> AgentContract | None:
+    def _find(self, kind: type[_D], name: str) -> _D | None:
+        try:
+            checked_id(name, "the name of a document")
+        except ArgumentError:
+            return None
+        own = self._named_file(kind, name)
+        return own if own is not None else self._search(kind, name)
+
+    def _named_file(self, kind: type[_D], name: str) -> _D | None:
         for suffix in _SUFFIXES:
-            path = self._folder / f"{name}{suffix}"
-            found = self._load(path)
+            found = self._folder.read(f"{name}{suffix}")
             if isinstance(found, ContractError):
                 raise found
-            if found is not None and found.name != name:
+            same_kind = [each for each in found or () if isinstance(each, kind)]
+            matching = [each for each in same_kind if _NAME[kind](each) == name]
+            if len(matching) > 1:
+                raise self._twice(name, [f"{name}{suffix}"] * 2)
+            if matching:
+                return matching[0]
+            if same_kind:
+                other = _NAME[kind](same_kind[0])
                 raise ContractError(
-                    f"{str(path)!r} declares the name {found.name!r}",
-                    hint=f"rename the file to {found.name}.yaml, or set `name: {name}`",
+                    f"{str(self._folder.path / (name + suffix))!r} declares the name {other!r}",
+                    hint=f"rename the file to {other}.yaml, or set `name: {name}`",
                 )
-            if found is not None:
-                return found
         return None
 
-    def _search(self, name: str) -> AgentContract | None:
+    def _search(self, kind: type[_D], name: str) -> _D | None:
         broken: ContractError | None = None
-        matches: list[tuple[Path, AgentContract]] = []
-        for path in sorted(p for p in self._folder.glob("*") if p.suffix in _SUFFIXES):
-            found = self._load(path)
+        matches: list[tuple[str, _D]] = []
+        for file in self._folder.names():
+            found = self._folder.read(file)
             if isinstance(found, ContractError):
-                broken = broken or (found if _may_declare(path, name) else None)
-            elif found is not None and found.name == name:
-                matches.append((path, found))
+                may_be = broken is None and _may_declare(self._folder.path / file, name)
+                broken = found if may_be else broken
+                continue
+            same_kind = [each for each in found or () if isinstance(each, kind)]
+            matches += [(file, each) for each in same_kind if _NAME[kind](each) == name]
         if len(matches) > 1:
-            files = " and ".join(repr(path.name) for path, _ in matches[:2])
-            raise ContractError(
-                f"two contracts are named {name!r}: {files} in {str(self._folder)!r}",
-                hint="remove one of them",
-            )
+            raise self._twice(name, [file for file, _ in matches])
         if not matches and broken is not None:
             raise broken
         return matches[0][1] if matches else None
 
-    def _load(self, path: Path) -> AgentContract | ContractError | None:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            self._read.pop(path, None)
-            return None
-        stamp = _Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
-        cached = self._read.get(path)
-        if cached is not None and cached[0] == stamp:
-            return cached[1]
-        result: AgentContract | ContractError
-        try:
-            result = load_file(path)
-        except ContractError as error:
-            result = error
-        self._read[path] = (stamp, result)
-        return result
+    def _twice(self, name: str, files: list[str]) -> ContractError:
+        both = " and ".join(repr(file) for file in files[:2])
+        return ContractError(
+            f"two contracts are named {name!r}: {both} in {str(self._folder.path)!r}",
+            hint="remove one of them",
+        )
 
 
 def _may_declare(path: Path, name: str) -> bool:
-    """Return whether a broken file seems to be the contract of that name."""
+    """Return whether a broken file seems to hold the document of that name."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return True
-    return re.search(rf"""\bname["']?\s*:\s*["']?{re.escape(name)}(?![\w.@+-])""", text) is not None
+    field = r"""\b(?:name|agent|workflow)["']?\s*:\s*["']?"""
+    return re.search(rf"{field}{re.escape(name)}(?![\w.@+-])", text) is not None

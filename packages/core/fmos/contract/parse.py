@@ -1,22 +1,44 @@
-"""Reads a contract document; every complaint names the source, the line and the field."""
+"""Reads contracts, binding documents, workflows and policies from YAML.
+
+Every complaint names the source, the line, the column, the field, what was found and expected.
+"""
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
+from fmos.contract.binding_document import BindingDocument
+from fmos.contract.complaints import all_complaints, nearest, refusal
+from fmos.contract.formats import upgraded
 from fmos.contract.model import AgentContract
-from fmos.errors import ContractError
+from fmos.contract.policy import Policy
+from fmos.contract.positions import Place, place_of
+from fmos.contract.workflow import Workflow
+from fmos.errors import Complaint, ContractError
 
-_MAX_BYTES = 1_000_000
-_Loc = tuple[int | str, ...]
+Document = AgentContract | BindingDocument | Workflow | Policy
+_D = TypeVar("_D", bound=Document)
+
+KINDS: dict[str, type[Document]] = {
+    "AgentContract": AgentContract,
+    "BindingDocument": BindingDocument,
+    "Workflow": Workflow,
+    "Policy": Policy,
+}
+_MAX_CHARACTERS = 1_000_000
+_BINDING_FIELDS = frozenset({"must", "prefer", "latency_class", "class", "allow_fallbacks"})
+
+
+class Tree(NamedTuple):
+    """One YAML document: its nodes, which know their places, and its values."""
+
+    root: yaml.Node
+    values: Any
 
 
 def load_file(path: Path) -> AgentContract:
@@ -25,6 +47,115 @@ def load_file(path: Path) -> AgentContract:
     Raises:
         ContractError: if the file cannot be read or is not a contract.
     """
+    return load_text(read_text(path), str(path))
+
+
+def load_text(text: str, source: str = "<text>") -> AgentContract:
+    """Read a contract from YAML (or JSON, which is YAML).
+
+    Raises:
+        ContractError: naming the first thing that is wrong; its `complaints` have all.
+    """
+    return load_as(AgentContract, text, source)
+
+
+def load_as(model: type[_D], text: str, source: str = "<text>") -> _D:
+    """Read one document of a given kind.
+
+    Raises:
+        ContractError: if the text is not one document of that kind.
+    """
+    trees = list(read_trees(text, source))
+    kind = next(name for name, each in KINDS.items() if each is model)
+    if len(trees) > 1:
+        place = place_of(trees[1].root, ())
+        raise ContractError(
+            f"{source}:{place.line}:{place.column}: a second document begins here",
+            hint=f"give one {kind} here, or put each document in a file of its own",
+        )
+    if not trees or not isinstance(trees[0].root, yaml.MappingNode):
+        raise ContractError(
+            f"{source} is not a contract: it holds no mapping", hint=_beginning(kind)
+        )
+    return _validated(model, trees[0], source)
+
+
+def load_document(text: str, source: str = "<text>") -> Document:
+    """Read one document of any kind, told by `kind:`, or else by its fields.
+
+    Raises:
+        ContractError: if the text is not exactly one valid document.
+    """
+    first, *more = load_documents(text, source)
+    if more:
+        raise ContractError(
+            f"{source} holds {1 + len(more)} documents",
+            hint="give each a file of its own, or name the one that is meant",
+        )
+    return first
+
+
+def load_documents(text: str, source: str = "<text>") -> tuple[Document, ...]:
+    """Read every document of a text, in which `---` stands between two.
+
+    Raises:
+        ContractError: about the first document that is not valid, or if there is none.
+    """
+    trees = list(read_trees(text, source))
+    if not trees:
+        raise ContractError(f"{source} is not a contract: it is empty", hint=_beginning())
+    return tuple(parse_tree(tree, source) for tree in trees)
+
+
+def parse_tree(tree: Tree, source: str) -> Document:
+    """Return the record of one YAML document.
+
+    Raises:
+        ContractError: if it is none of the kinds, or not valid as what it is.
+    """
+    return _validated(kind_of(tree, source), tree, source)
+
+
+def kind_of(tree: Tree, source: str) -> type[Document]:
+    """Return which record a YAML document is meant to be.
+
+    Raises:
+        ContractError: if it cannot be told.
+    """
+    if not isinstance(tree.root, yaml.MappingNode) or not isinstance(tree.values, dict):
+        place = place_of(tree.root, ())
+        raise ContractError(
+            f"{source}:{place.line}:{place.column}: this is not a document: it is not a mapping",
+            hint=_beginning(),
+        )
+    fields = tree.values
+    if "kind" in fields:
+        return _declared_kind(tree, source)
+    if "workflow" in fields:
+        return Workflow
+    if "agent" in fields and not _BINDING_FIELDS.isdisjoint(fields):
+        return BindingDocument
+    if "layer" in fields:
+        return Policy
+    if "apiVersion" in fields or "name" in fields:
+        return AgentContract
+    complaint = Complaint(
+        *place_of(tree.root, ()),
+        field="kind",
+        found=", ".join(str(name) for name in list(fields)[:5]),
+        expected=", ".join(KINDS),
+        message="it cannot be told what document this is",
+        hint=f"say `kind: ...`, one of {', '.join(KINDS)}",
+    )
+    raise refusal((complaint,), source)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a document's file.
+
+    Raises:
+        ContractError: if it cannot be read or is not UTF-8.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -32,49 +163,38 @@ def load_file(path: Path) -> AgentContract:
             f"cannot read the contract {str(path)!r}: {error.strerror}",
             hint="check the path and its permissions",
         ) from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ContractError(
-            f"{str(path)!r} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
-        ) from error
-    return load_text(text, str(path))
+    return decoded(data, str(path))
 
 
-def load_text(text: str, source: str = "<text>") -> AgentContract:
-    """Read a contract from YAML (or JSON, which is YAML).
+def decoded(data: bytes, source: str) -> str:
+    """Return the text of a document.
 
     Raises:
-        ContractError: naming the source, the line, and the first thing that is wrong.
+        ContractError: if the bytes are not UTF-8.
     """
-    root, document = _read_yaml(text, source)
-    if not isinstance(root, yaml.MappingNode):
-        raise ContractError(
-            f"{source} is not a contract: it holds no mapping",
-            hint="begin with `apiVersion: agentos/v0.2` and `kind: AgentContract`",
-        )
-    _refuse_duplicates(root, source)
     try:
-        return AgentContract.model_validate(document)
-    except ValidationError as error:
-        raise _first_complaint(error, root, source) from error
-
-
-def _read_yaml(text: str, source: str) -> tuple[yaml.Node | None, object]:
-    if len(text) > _MAX_BYTES:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ContractError(
-            f"{source} has {len(text)} characters, more than the {_MAX_BYTES} of a contract",
+            f"{source!r} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
+        ) from error
+
+
+def read_trees(text: str, source: str) -> Iterator[Tree]:
+    """Yield the YAML documents of a text; one that holds nothing is passed over.
+
+    Raises:
+        ContractError: if it is not YAML, with the place.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise ContractError(
+            f"{source} has {len(text)} characters, more than the {_MAX_CHARACTERS} of a contract",
             hint="check that it is the right file",
         )
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        yield from _trees(text)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown line"
-        problem = error.problem or "cannot be read"
-        raise ContractError(
-            f"{source} is not valid YAML at {where}: {problem}", hint="correct that line"
-        ) from error
+        raise _broken_yaml(error, source) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise ContractError(
@@ -82,113 +202,59 @@ def _read_yaml(text: str, source: str) -> tuple[yaml.Node | None, object]:
         ) from error
 
 
-def _refuse_duplicates(node: yaml.Node, source: str) -> None:
-    """Refuse a key given twice: YAML would silently drop the first, perhaps the stricter, one."""
-    pending: list[yaml.Node] = [node]
-    seen_nodes: set[int] = set()
-    while pending:
-        current = pending.pop()
-        if id(current) in seen_nodes:
-            continue
-        seen_nodes.add(id(current))
-        if isinstance(current, yaml.SequenceNode):
-            pending.extend(current.value)
-        elif isinstance(current, yaml.MappingNode):
-            keys: set[str] = set()
-            for key, value in current.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in keys:
-                        raise ContractError(
-                            f"{source}:{key.start_mark.line + 1}: the field {key.value!r} is given"
-                            " twice",
-                            hint="keep one of them",
-                        )
-                    keys.add(key.value)
-                pending.append(value)
+def _trees(text: str) -> Iterator[Tree]:
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            empty = isinstance(node, yaml.ScalarNode) and not node.value
+            if node is not None and not empty:
+                yield Tree(node, loader.construct_document(node))
+    finally:
+        loader.dispose()
 
 
-def _first_complaint(error: ValidationError, root: yaml.Node, source: str) -> ContractError:
-    """Return the complaint about the place that comes first; a missing field has no place.
-
-    A misspelt required field is both unknown and missing: its place is what helps.
-    """
-    placed = [(_mark(root, item["loc"]), item) for item in error.errors(include_url=False)]
-    mark, first = min(placed, key=lambda pair: (pair[1]["type"] == "missing", pair[0]))
-    return _complaint(first, f"{source}:{mark[0] + 1}")
-
-
-def _mark(root: yaml.Node, loc: _Loc) -> tuple[int, int]:
-    """Return line and column of the deepest place on a path that the document has."""
-    node, mark = root, root.start_mark
-    for part in loc:
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            mark = node.start_mark
-            continue
-        found = next((pair for pair in _pairs(node) if pair[0].value == str(part)), None)
-        if found is None:
-            break
-        mark, node = found[0].start_mark, found[1]
-    return mark.line, mark.column
-
-
-def _pairs(node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
-    return node.value if isinstance(node, yaml.MappingNode) else []
-
-
-def _complaint(item: ErrorDetails, where: str) -> ContractError:
-    loc = item["loc"]
-    field = ".".join(str(part) for part in loc) or "the document"
-    if item["type"] == "extra_forbidden":
-        return _unknown_field(loc, where)
-    if item["type"] == "missing":
-        return ContractError(f"{where}: the field {field!r} is missing", hint=f"add `{field}: ...`")
-    message = item["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
-    shown = repr(item.get("input"))
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    hint = "correct the value"
-    if item["type"] in ("literal_error", "enum"):
-        expected = str(item.get("ctx", {}).get("expected", ""))
-        choices = [part.strip("' ") for part in expected.replace(" or ", ",").split(",")]
-        hint = _nearest(str(item.get("input")), choices)
+def _broken_yaml(error: yaml.MarkedYAMLError, source: str) -> ContractError:
+    mark = error.problem_mark or error.context_mark
+    place = Place(mark.line + 1, mark.column + 1) if mark else Place(0, 0)
+    where = f"line {place.line}, column {place.column}" if mark else "an unknown line"
+    problem = error.problem or "cannot be read"
+    message = f"not valid YAML at {where}: {problem}"
+    complaint = Complaint(*place, "", problem, "YAML", message, "correct that line")
     return ContractError(
-        f"{where}: the field {field!r} is wrong: {message}, got {shown}", hint=hint
+        f"{source} is {message}", hint="correct that line", complaints=(complaint,)
     )
 
 
-def _unknown_field(loc: _Loc, where: str) -> ContractError:
-    parent = ".".join(str(part) for part in loc[:-1])
-    inside = f" in {parent!r}" if parent else ""
-    return ContractError(
-        f"{where}: there is no field {str(loc[-1])!r}{inside}",
-        hint=_nearest(str(loc[-1]), _fields_at(loc[:-1])),
+def _declared_kind(tree: Tree, source: str) -> type[Document]:
+    kind = tree.values["kind"]
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind]
+    complaint = Complaint(
+        *place_of(tree.root, ("kind",)),
+        field="kind",
+        found=repr(kind)[:80],
+        expected=", ".join(KINDS),
+        message=f"the field 'kind' is wrong: expected {', '.join(KINDS)}, found {repr(kind)[:80]}",
+        hint=nearest(str(kind), KINDS),
     )
+    raise refusal((complaint,), source)
 
 
-def _nearest(given: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(
-        given.lower(), [name.lower() for name in known], n=1, cutoff=0.5
-    )
-    if near:
-        name = next(name for name in known if name.lower() == near[0])
-        return f"did you mean {name!r}?"
-    return f"it may be one of {', '.join(known)}"
+def _validated(model: type[_D], tree: Tree, source: str) -> _D:
+    record: _D | None = None
+    failure: ValidationError | None = None
+    try:
+        record = model.model_validate(upgraded(tree.values))
+    except ValidationError as error:
+        failure = error
+    complaints = all_complaints(failure, tree.root, model)
+    if record is None or complaints:
+        raise refusal(complaints, source) from failure
+    return record
 
 
-def _fields_at(loc: _Loc) -> list[str]:
-    """Return the field names that the model has at a place of the document."""
-    model: type[BaseModel] = AgentContract
-    for part in loc:
-        for name, info in model.model_fields.items():
-            inner = _model_of(info.annotation)
-            if part in (name, info.alias) and inner is not None:
-                model = inner
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation]
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
-        candidates = list(typing.get_args(annotation))
-    models = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
-    return models[0] if models else None
+def _beginning(kind: str = "AgentContract") -> str:
+    if kind in ("AgentContract", "Policy"):
+        return f"begin with `apiVersion: agentos/v0.2` and `kind: {kind}`"
+    return "begin with `workflow: ...`" if kind == "Workflow" else "begin with `agent: ...`"

@@ -6,21 +6,34 @@ turns. Spending is history: nothing here gives back what was committed.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
 from fmos.clock import Clock
-from fmos.errors import ArgumentError, BudgetExceededError, NotFoundError
+from fmos.errors import ArgumentError, NotFoundError
+from fmos.ledger import alerts as thresholds_of
+from fmos.ledger.accounts import Account
+from fmos.ledger.book import Book, Refusal, move_price, roll
+from fmos.ledger.contention import Contention
+from fmos.ledger.limits import Limits
 from fmos.ledger.model import (
+    Alert,
     Balance,
+    Known,
     Reservation,
-    check_amount,
+    Settled,
     check_amounts,
-    check_resource,
-    path_of,
+    check_key,
 )
-from fmos.ledger.store import LedgerStore, ReservationRow
+from fmos.ledger.owners import Owner, is_dead, this_process
+from fmos.ledger.store import LedgerStore, Line, Row
+from fmos.ledger.windows import WINDOWS, Window, end_of
 from fmos.storage.database import Database
-from fmos.types import new_id
 
 _NS = 1_000_000_000
+_LOOK_FOR_DUE_S = 0.2
+_LOOK_FOR_DEAD_S = 1.0
 
 
 class Ledger:
@@ -30,84 +43,138 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._store = LedgerStore(database)
+        self._limits = Limits(database, self._store, clock)
+        self._contention = Contention(self._store)
+        self._looked_for_due = self._looked_for_dead = -_LOOK_FOR_DEAD_S
 
-    def set_limit(self, account: str, resource: str, limit: int | None) -> None:
-        """Limit what an account and everything below it may use; None removes the limit.
+    def set_limit(
+        self, account: str, resource: str, limit: int | None, window: Window = "total"
+    ) -> None:
+        """Limit, as a person, what an account and everything below it may use.
+
+        It goes before the limits that documents declare, until None removes it.
 
         Raises:
-            ArgumentError: if the account, the resource or the limit is not one.
+            ArgumentError: if the account, the resource, the limit or the window is not one.
         """
-        path_of(account)
-        check_resource(resource)
-        if limit is not None:
-            check_amount(resource, limit)
-        with self._database.transaction():
-            if limit is None:
-                self._store.drop_limit(account, resource)
-            else:
-                self._store.put_limit(account, resource, limit)
+        self._limits.set(Account.parse(account), resource, limit, window)
+
+    def apply_limits(
+        self,
+        account: str,
+        limits: Mapping[tuple[str, Window], int],
+        *,
+        source: str = "contract",
+    ) -> bool:
+        """Let a source limit an account to exactly this; return whether anything changed.
+
+        A limit that the source set before and does not name now is removed. Where two sources
+        limit the same, the smaller limit counts; a person's goes before them.
+
+        Raises:
+            ArgumentError: if the account, a resource, a limit or a window is not one.
+        """
+        return self._limits.apply(Account.parse(account), limits, source)
 
     def reserve(
-        self, account: str, amounts: dict[str, int], *, operation: str, ttl_s: int = 900
+        self,
+        account: str,
+        amounts: dict[str, int],
+        *,
+        operation: str,
+        ttl_s: float = 900,
+        owner: Owner | Literal["here"] | None = "here",
     ) -> Reservation:
         """Set amounts aside on every account of the path, all of them or none.
 
-        Asked again for the same operation, it returns the same reservation; one that was
-        refunded or has expired is opened again, if there is enough left.
+        `operation` is the idempotency key, one in a tenant: asked again for the same, it returns
+        the same reservation; one that was refunded or has expired is opened anew, if there is
+        enough left. `owner` is the process whose end frees the reservation before its time: this
+        one, or None for that of a remote caller, which is not known.
 
         Raises:
             BudgetExceededError: naming the first account that has not enough left.
-            ArgumentError: if an amount or the account is not one.
+            ArgumentError: if an amount or the account is not one, or the key was used for other
+                amounts or another account, or is settled.
         """
-        path = path_of(account)
+        payer = Account.parse(account)
         check_amounts(amounts)
-        with self._database.transaction():
-            self._expire_due()
-            known = self._store.find(account, operation)
-            if known is not None and known.state in ("open", "committed"):
-                return self._reservation(known)
-            self._require(path, amounts)
-            row = ReservationRow(
-                id=known.id if known else new_id(),
-                account=account,
-                operation=operation,
-                state="open",
-                expires_ns=self._clock.now_ns() + ttl_s * _NS,
-            )
-            self._store.put(row, amounts)
-            for resource, amount in amounts.items():
-                self._store.add(path, resource, amount, 0)
-            return self._reservation(row)
+        check_key(operation)
+        self._sweep()
+        holder = this_process() if owner == "here" else owner
+        ask = _Ask(payer, dict(amounts), operation, ttl_s, holder)
+        found = self._attempt(ask)
+        if isinstance(found, Refusal) and self._sweep(look=True):
+            found = self._attempt(ask)
+        if isinstance(found, Refusal):
+            self._note(ask, found)
+            raise found.error()
+        return found
 
-    def commit(self, reservation: str, amounts: dict[str, int] | None = None) -> None:
-        """Turn a reservation into spending: the amounts used, or what was reserved.
+    def commit(
+        self, reservation: str | Reservation, actual: Mapping[str, int] | None = None
+    ) -> Settled:
+        """Turn a reservation into spending: what was used, or what was reserved.
 
         Usage above the reservation is recorded in full, also past a limit, because it happened;
-        the same holds for a reservation that has expired meanwhile.
+        the same holds for a reservation that has expired meanwhile. Less than was reserved gives
+        the rest back. Committed again, it changes nothing.
 
         Raises:
             NotFoundError: if there is no such reservation.
             ArgumentError: if it was refunded, or an amount is not one.
         """
-        if amounts is not None:
-            check_amounts(amounts)
+        if actual is not None:
+            check_amounts(actual)
         with self._database.transaction():
             row = self._known(reservation)
             if row.state == "committed":
-                return
+                return Settled(reservation=row.id, used=row.used or {})
             if row.state == "refunded":
                 raise ArgumentError(
-                    f"the reservation {reservation!r} was refunded and cannot be committed",
+                    f"the reservation {row.id!r} was refunded and cannot be committed",
                     hint="reserve again for what was used",
                 )
-            used = self._store.amounts(row.id) if amounts is None else amounts
-            if row.state == "open":
-                self._release(row)
-            for resource, amount in used.items():
-                self._store.add(path_of(row.account), resource, 0, amount)
-            self._store.close(row.id, "committed")
+            used = row.amounts if actual is None else dict(actual)
+            book = self._book(row.account, row.amounts.keys() | used.keys())
+            told = book.spend(row, used)
+            self._store.close(row, "committed", used)
+            book.save()
+        return Settled(reservation=row.id, used=used, alerts=told)
 
-    def refund(self, reservation: str) -> None:
+    def charge(
+        self,
+        account: str,
+        amounts: Mapping[str, int],
+        *,
+        needed: Mapping[str, int] | None = None,
+    ) -> tuple[Alert, ...]:
+        """Spend at once, without a reservation, and return the alerts that this raises.
+
+        `needed` is what every account of the path must have left, or nothing is spent; without it
+        the amounts are recorded whatever the limits say, because they were used already. It has no
+        idempotency key: charged twice, it is spent twice.
+
+        Raises:
+            BudgetExceededError: naming the first account that has not what is needed.
+            ArgumentError: if the account or an amount is not one.
+        """
+        payer = Account.parse(account)
+        check_amounts(amounts)
+        wanted = dict(needed or {})
+        check_amounts(wanted)
+        self._sweep()
+        with self._database.transaction():
+            book = self._book(payer, amounts.keys() | wanted.keys())
+            refused = book.refusal(wanted) if needed is not None else None
+            if refused is not None:
+                raise refused.error()
+            now = Row(0, "", 0, payer, "open", book.now_ns, 0, {}, None)
+            told = book.spend(now, amounts)
+            book.save()
+        return told
+
+    def refund(self, reservation: str | Reservation) -> None:
         """Give a reservation back: the operation did not happen.
 
         Raises:
@@ -118,19 +185,38 @@ class Ledger:
             row = self._known(reservation)
             if row.state == "committed":
                 raise ArgumentError(
-                    f"the reservation {reservation!r} was committed and cannot be refunded",
+                    f"the reservation {row.id!r} was committed and cannot be refunded",
                     hint="spending is history; raise the account's limit instead",
                 )
-            if row.state == "open":
-                self._release(row)
-            self._store.close(row.id, "refunded")
+            if row.state != "refunded":
+                self._release(row, "refunded")
+
+    def renew(self, reservation: str | Reservation, ttl_s: float) -> Reservation:
+        """Hold a reservation for `ttl_s` from now on; a time that ends later is kept.
+
+        Raises:
+            NotFoundError: if there is no such reservation.
+            ArgumentError: if it is not open any more.
+        """
+        with self._database.transaction():
+            row = self._known(reservation)
+            if row.state != "open":
+                raise ArgumentError(
+                    f"the reservation {row.id!r} is {row.state} and cannot be renewed",
+                    hint="reserve again, with another operation id if it was committed",
+                )
+            until = max(row.expires_ns, self._clock.now_ns() + int(ttl_s * _NS))
+            self._store.renew(row, until)
+        return _reservation(row._replace(expires_ns=until))
 
     def expire(self) -> int:
-        """Give back every reservation whose time is up, and return how many there were."""
-        if not self._store.due(self._clock.now_ns()):
-            return 0
-        with self._database.transaction():
-            return self._expire_due()
+        """Give back what is held past its time or by a process that ended; return how many."""
+        return self._expire_due() + self._expire_dead()
+
+    def find(self, reservation: str) -> Known | None:
+        """Return a reservation with its state, or None if there is none."""
+        row = self._store.get(reservation)
+        return row and Known(reservation=_reservation(row), state=row.state, used=row.used)
 
     def status(self, account: str) -> tuple[Balance, ...]:
         """Return the balances of every account on the path, from the root down.
@@ -138,67 +224,251 @@ class Ledger:
         Raises:
             ArgumentError: if the account is not one.
         """
-        path = path_of(account)
-        self.expire()
+        payer = Account.parse(account)
+        self._sweep(look=True)
+        lines = self._lines(payer)
+        ids = self._known_ids(payer)
+        lines.sort(key=lambda line: (ids.index(line.account), line.resource, _ORDER[line.window]))
         return tuple(
-            Balance(
-                account=row.account,
-                resource=row.resource,
-                limit=row.limit,
-                reserved=row.reserved,
-                spent=row.spent,
-                left=None if row.limit is None else max(0, row.limit - row.reserved - row.spent),
-            )
-            for part in path
-            for row in self._store.totals(part)
+            _balance(payer.path[ids.index(line.account)], line)
+            for line in lines
+            if line.window == "total" or line.cap is not None
         )
 
-    def _require(self, path: tuple[str, ...], amounts: dict[str, int]) -> None:
-        for account in path:
-            for resource, asked in amounts.items():
-                found = self._store.limit(account, resource)
-                if found is not None and asked > found[0] - found[1]:
-                    raise _exceeded(account, resource, asked, limit=found[0], used=found[1])
+    def alerts(self, account: str, since: int = 0) -> tuple[Alert, ...]:
+        """Return the alerts of every account on the path whose id is above `since`, by id.
+
+        Raises:
+            ArgumentError: if the account is not one.
+        """
+        ids = self._known_ids(Account.parse(account))
+        return tuple(self._store.alerts(ids, since))
+
+    def set_alerts(self, account: str, percents: Sequence[int] | None) -> None:
+        """Choose the percents of its limits at which an account alerts; None: the usual ones.
+
+        Raises:
+            ArgumentError: if the account or a percent is not one.
+        """
+        payer = Account.parse(account)
+        if percents is not None:
+            thresholds_of.check_thresholds(percents)
+        self._limits.set_thresholds(payer, percents)
+
+    def prices(self, account: str) -> dict[str, float]:
+        """Return what a unit of each limited resource costs on this path, in the caller's value.
+
+        A hint (see prices.py): 0 for what is not scarce. No limit depends on it.
+
+        Raises:
+            ArgumentError: if the account is not one.
+        """
+        found: dict[str, float] = {}
+        for line in self._lines(Account.parse(account)):
+            if line.cap:
+                move_price(line, max(self._clock.now_ns(), line.start_ns))
+                found[line.resource] = found.get(line.resource, 0.0) + line.price / line.cap
+        return found
+
+    def price_of(self, account: str, amounts: Mapping[str, int]) -> float:
+        """Return what amounts cost at the present prices: worth it if the caller's value is above.
+
+        Raises:
+            ArgumentError: if the account or an amount is not one.
+        """
+        check_amounts(amounts)
+        prices = self.prices(account)
+        return sum(prices.get(resource, 0.0) * amount for resource, amount in amounts.items())
+
+    def set_price(
+        self,
+        account: str,
+        resource: str,
+        *,
+        window: Window = "total",
+        step: float | None = None,
+        until_ns: int | None = None,
+    ) -> None:
+        """Choose how fast the price of a limit moves, and when a total should be used up.
+
+        Windows have prices anyway; a total has one from the time that it has an end.
+
+        Raises:
+            ArgumentError: if the account, the resource, the window or the step is not one.
+        """
+        self._limits.set_price(Account.parse(account), resource, window, step, until_ns)
+
+    def set_weight(self, account: str, weight: float) -> None:
+        """Set a tenant's weight in the fair shares of its organisation; 1 unless it is set.
+
+        Raises:
+            ArgumentError: if the account is not one, or the weight not above 0.
+        """
+        self._limits.set_weight(Account.parse(account), weight)
+
+    def _attempt(self, ask: _Ask) -> Reservation | Refusal:
+        amounts = ask.amounts
+        with self._database.transaction():
+            book = self._book(ask.payer, amounts.keys())
+            scope = book.ids[min(1, len(book.ids) - 1)]
+            refused = book.refusal(amounts)
+            if refused is None and book.rates:
+                refused = self._contention.refusal(book, amounts)
+            expires_ns = self._clock.now_ns() + int(ask.ttl_s * _NS)
+            made = (ask.payer, "open", book.now_ns, expires_ns, amounts, None)
+            row = Row(scope, ask.operation, 0, *made)
+            owner = None if ask.owner is None else self._store.owner(ask.owner)
+            if refused is not None or not self._store.open(row, book.ids[-1], owner):
+                known = self._store.last(scope, ask.operation)
+                if known is not None and known.state in ("open", "committed"):
+                    return _again(known, ask)
+                if refused is not None:
+                    return refused
+                row = row._replace(turn=known.turn + 1 if known else 0)
+                self._store.open(row, book.ids[-1], owner)
+            book.hold(amounts)
+            book.save()
+        return _reservation(row)
+
+    def _note(self, ask: _Ask, refused: Refusal) -> None:
+        if refused.line.window == "total":
+            return
+
+        def note() -> None:
+            with self._database.transaction():
+                self._contention.note(self._book(ask.payer, ask.amounts.keys()), refused)
+
+        # The refusal ends the caller's transaction, and must be known all the same.
+        self._database.after(note, always=True)
+
+    def _book(self, payer: Account, resources: Iterable[str]) -> Book:
+        return Book(self._store, payer, frozenset(resources), self._clock.now_ns())
+
+    def _sweep(self, *, look: bool = False) -> int:
+        """Give back what is due; not each time, and seldom look for processes that ended."""
+        now = time.monotonic()
+        count = 0
+        if look or now - self._looked_for_due >= _LOOK_FOR_DUE_S:
+            self._looked_for_due = now
+            count += self._expire_due()
+        if now - self._looked_for_dead >= _LOOK_FOR_DEAD_S:
+            self._looked_for_dead = now
+            count += self._expire_dead()
+        return count
 
     def _expire_due(self) -> int:
-        rows = self._store.due(self._clock.now_ns())
-        for row in rows:
-            self._release(row)
-            self._store.close(row.id, "expired")
+        now_ns = self._clock.now_ns()
+        if not self._store.any_due(now_ns):
+            return 0
+        with self._database.transaction():
+            rows = self._store.due(now_ns)
+            for row in rows:
+                self._release(row, "expired")
         return len(rows)
 
-    def _release(self, row: ReservationRow) -> None:
-        for resource, amount in self._store.amounts(row.id).items():
-            self._store.add(path_of(row.account), resource, -amount, 0)
+    def _expire_dead(self) -> int:
+        dead = [number for number, owner in self._store.owners() if is_dead(owner)]
+        count = 0
+        for number in dead:
+            with self._database.transaction():
+                rows = self._store.owned(number)
+                for row in rows:
+                    self._release(row, "expired")
+                self._store.drop_owner(number)
+            count += len(rows)
+        return count
 
-    def _known(self, reservation: str) -> ReservationRow:
-        row = self._store.get(reservation)
+    def _release(self, row: Row, state: Literal["refunded", "expired"]) -> None:
+        if row.state == "open":
+            book = self._book(row.account, row.amounts)
+            book.release(row)
+            book.save()
+        self._store.close(row, state, None)
+
+    def _known(self, reservation: str | Reservation) -> Row:
+        name = reservation if isinstance(reservation, str) else reservation.id
+        row = self._store.get(name)
         if row is None:
             raise NotFoundError(
-                f"there is no reservation {reservation!r}",
+                f"there is no reservation {name!r}",
                 hint="give the id that the reserving call returned",
             )
         return row
 
-    def _reservation(self, row: ReservationRow) -> Reservation:
-        return Reservation(
-            id=row.id,
-            account=row.account,
-            operation=row.operation,
-            amounts=self._store.amounts(row.id),
-            expires_ns=row.expires_ns,
+    def _known_ids(self, payer: Account) -> tuple[int, ...]:
+        """Return the ids of the part of a path that has rows."""
+        found = [ids for each in payer.path if (ids := self._store.ids(each)) is not None]
+        return found[-1] if found else ()
+
+    def _lines(self, payer: Account) -> list[Line]:
+        """Return the lines of a path as they are now, without changing them."""
+        ids = self._known_ids(payer)
+        lines = self._store.lines(ids) if ids else []
+        now_ns = max([self._clock.now_ns(), *(line.start_ns for line in lines)])
+        for line in lines:
+            roll(line, now_ns)
+        return lines
+
+
+class _Ask:
+    """What `reserve` was asked for."""
+
+    __slots__ = ("amounts", "operation", "owner", "payer", "ttl_s")
+
+    def __init__(
+        self,
+        payer: Account,
+        amounts: dict[str, int],
+        operation: str,
+        ttl_s: float,
+        owner: Owner | None,
+    ) -> None:
+        self.payer = payer
+        self.amounts = amounts
+        self.operation = operation
+        self.ttl_s = ttl_s
+        self.owner = owner
+
+
+_ORDER: dict[Window, int] = {window: number for number, window in enumerate(WINDOWS)}
+
+
+def _again(row: Row, ask: _Ask) -> Reservation:
+    """Return the reservation that was made for the same, or say why it is not the same."""
+    if row.state == "committed":
+        raise ArgumentError(
+            f"the operation {ask.operation!r} is already used and settled",
+            hint="give a new operation its own id",
         )
+    if row.account != ask.payer or row.amounts != ask.amounts:
+        raise ArgumentError(
+            f"the operation {ask.operation!r} was reserved with {row.amounts} from"
+            f" {str(row.account)!r}, and now asks for {ask.amounts} from {str(ask.payer)!r}",
+            hint="give each operation its own id",
+        )
+    return _reservation(row)
 
 
-def _exceeded(
-    account: str, resource: str, asked: int, *, limit: int, used: int
-) -> BudgetExceededError:
-    left = max(0, limit - used)
-    return BudgetExceededError(
-        f"the account {account!r} has {left} of {limit} {resource} left, and {asked} are asked for",
-        hint=f"raise its {resource} limit (`budgets` in the contract), or ask for less",
-        account=account,
-        resource=resource,
-        asked=asked,
-        left=left,
+def _reservation(row: Row) -> Reservation:
+    return Reservation(
+        id=row.id,
+        account=str(row.account),
+        operation=row.key,
+        amounts=row.amounts,
+        expires_ns=row.expires_ns,
+    )
+
+
+def _balance(account: Account, line: Line) -> Balance:
+    used = line.reserved + line.spent
+    return Balance(
+        account=str(account),
+        resource=line.resource,
+        limit=line.cap,
+        reserved=line.reserved,
+        spent=line.spent,
+        left=None if line.cap is None else max(0, line.cap - used),
+        window=line.window,
+        debt=0 if line.cap is None else max(0, line.spent - line.cap),
+        resets_ns=end_of(line.window, line.start_ns),
     )

@@ -1,4 +1,4 @@
-"""Which agents there are, and which agent each was forked from."""
+"""Which agents there are, which agent each was forked from, and under which account each spends."""
 
 from __future__ import annotations
 
@@ -8,35 +8,57 @@ from fmos.clock import Clock
 from fmos.storage.database import Database
 from fmos.types import Principal
 
+_MIGRATIONS = ("agents.sql", "agents_0002_accounts.sql")
+
 _PUT = """
-INSERT INTO agent(tenant, agent, parent, created_ns) VALUES (?, ?, ?, ?)
-ON CONFLICT(tenant, agent) DO UPDATE SET parent = coalesce(excluded.parent, parent)
+INSERT INTO agent(tenant, agent, parent, account, created_ns) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT(tenant, agent) DO UPDATE SET
+    parent = coalesce(excluded.parent, parent), account = coalesce(excluded.account, account)
 """
 _PARENT = "SELECT parent FROM agent WHERE tenant = ? AND agent = ?"
+_ACCOUNT = "SELECT account FROM agent WHERE tenant = ? AND agent = ?"
+_FORGET = "UPDATE agent SET parent = NULL, account = NULL WHERE tenant = ? AND agent = ?"
 
 
 class AgentRegistry:
-    """The agents of one home. An agent's lineage says whose contract and account it lives under."""
+    """The agents of one home. An agent's lineage says whose contract and account it lives under.
+
+    An agent is known by its key (`Principal.agent_key`), which no other application's agent has.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        schema = resources.files("fmos.runtime").joinpath("agents.sql")
-        database.install("agents", [schema.read_text(encoding="utf-8")])
+        folder = resources.files("fmos.runtime")
+        steps = [folder.joinpath(name).read_text(encoding="utf-8") for name in _MIGRATIONS]
+        database.install("agents", steps)
 
-    def register(self, principal: Principal, parent: Principal | None = None) -> None:
-        """Note an agent, and its parent if it is a fork; a known parent is never forgotten."""
-        origin = parent.agent if parent is not None and parent.agent else None
+    def register(
+        self, principal: Principal, parent: Principal | None = None, account: str | None = None
+    ) -> None:
+        """Note an agent; of a fork its parent and the account that it spends under.
+
+        A known parent is never forgotten, so a fork cannot leave its parent by registering anew.
+        """
+        origin = parent.agent_key if parent is not None and parent.agent else None
+        row = (principal.tenant, principal.agent_key, origin, account, self._clock.now_ns())
         with self._database.transaction():
-            self._database.execute(
-                _PUT, (principal.tenant, principal.agent, origin, self._clock.now_ns())
-            )
+            self._database.execute(_PUT, row)
+
+    def forget_origin(self, principal: Principal) -> None:
+        """Let the id be anybody's again: who takes it next is not the fork that had it."""
+        self._database.execute(_FORGET, (principal.tenant, principal.agent_key))
+
+    def account(self, principal: Principal) -> str | None:
+        """Return the account that a fork spends under, or None for an agent that is no fork."""
+        rows = self._database.query(_ACCOUNT, (principal.tenant, principal.agent_key))
+        return rows[0][0] if rows else None
 
     def ancestors(self, principal: Principal) -> list[str]:
-        """Return the agents that this one descends from, nearest first."""
+        """Return the keys of the agents that this one descends from, nearest first."""
         found: list[str] = []
-        seen = {principal.agent}
-        current = principal.agent
+        seen = {principal.agent_key}
+        current = principal.agent_key
         while True:
             rows = self._database.query(_PARENT, (principal.tenant, current))
             parent: str | None = rows[0][0] if rows else None
@@ -46,3 +68,7 @@ class AgentRegistry:
             found.append(parent)
             seen.add(parent)
             current = parent
+
+    def lineage(self, principal: Principal) -> list[str]:
+        """Return the agent's own key and its ancestors', nearest first."""
+        return [principal.agent_key, *self.ancestors(principal)]

@@ -1,29 +1,40 @@
 """One opened FMOS home: its volumes, kernel.db, ledger, contracts and journal.
 
 Everything that all four servers share hangs on this object and is passed in through
-constructors. Owns the mapping agent -> branch, and the lineage of forked agents.
+constructors. Owns the life of a forked agent; the rest is the work of the modules it puts together.
 """
 
 from __future__ import annotations
 
 import os
-import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from agentfs import AgentFS
-from agentfs.errors import BranchNotFound
+from fmos.audit.keyring import KeyRing
 from fmos.audit.keys import AuditKeys
 from fmos.clock import Clock, SystemClock
 from fmos.config import Home
+from fmos.contract.layers import PolicyLibrary
 from fmos.contract.library import ContractLibrary
+from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
-from fmos.errors import ArgumentError, NotFoundError
+from fmos.errors import ArgumentError, DeniedError
+from fmos.ledger.accounts import Account
 from fmos.ledger.ledger import Ledger
+from fmos.ledger.model import Reservation
 from fmos.runtime.agents import AgentRegistry
+from fmos.runtime.branches import AgentBranches
+from fmos.runtime.mandates import Mandate, Mandates
+from fmos.runtime.spending import Spending
+from fmos.runtime.trusted import ProjectPolicies
 from fmos.storage.database import Database
-from fmos.types import Principal
+from fmos.types import OperationKind, Principal, checked_id
+
+#: How long an operation may take before what it reserved is given back, unless renewed.
+RESERVATION_TTL_S = 900
 
 
 class Kernel:
@@ -36,10 +47,13 @@ class Kernel:
         self.agents = AgentRegistry(self.database, self.clock)
         self.ledger = Ledger(self.database, self.clock)
         self.contracts = ContractLibrary(home.contracts)
-        self.keys = AuditKeys(home.keys)
-        self._volumes: dict[str, AgentFS] = {}
-        self._branches: dict[tuple[str, str], AgentFS] = {}
-        self._lock = threading.RLock()
+        self._keys = KeyRing(home.keys, self.database, self.clock)
+        self._branches = AgentBranches(home, self.agents)
+        self._spending = Spending(self.ledger, self.agents)
+        self.projects = ProjectPolicies(self.database, self.clock)
+        self._mandates = Mandates(
+            self.contracts, PolicyLibrary(home.policies), self.projects, self.agents
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | Path, clock: Clock | None = None) -> Kernel:
@@ -59,67 +73,61 @@ class Kernel:
 
     def close(self) -> None:
         """Close every file of the home."""
-        with self._lock:
-            for volume in self._volumes.values():
-                volume.close()
-            self._volumes.clear()
-            self._branches.clear()
-            self.database.close()
+        self._branches.close()
+        self.database.close()
+
+    def keys_of(self, tenant: str) -> AuditKeys:
+        """Return the tenant's keys, made with the tenant.
+
+        Raises:
+            HomeError: if they are missing, unreadable, open to others, or not the tenant's own.
+        """
+        return self._keys.of(tenant)
 
     def volume(self, tenant: str) -> AgentFS:
-        """Return the tenant's volume on its main branch, with access to the system area."""
-        with self._lock:
-            volume = self._volumes.get(tenant)
-            if volume is None:
-                volume = AgentFS.open(
-                    self.home.volume(tenant), branch="main", system=True, principal="fmos"
-                )
-                self._volumes[tenant] = volume
-            return volume
+        """Return the tenant's volume on its template branch, with access to the system area."""
+        return self._branches.volume(tenant)
 
     def agent_fs(self, principal: Principal) -> AgentFS:
-        """Return the agent's branch with access to the system area; fork it from main at first use.
+        """Return the agent's branch with access to the system area, made at its first use.
 
         For servers only: what is handed to an agent is `agent_files`.
         """
-        return self._handle(principal, system=True)
+        return self._branches.handle(principal, system=True)
 
     def agent_files(self, principal: Principal) -> AgentFS:
         """Return the agent's branch as an agent may see it: without the system area."""
-        return self._handle(principal, system=False)
+        return self._branches.handle(principal, system=False)
 
-    def _handle(self, principal: Principal, *, system: bool) -> AgentFS:
-        name = principal.branch_name
-        key = (principal.tenant, f"{name}:{system}")
-        with self._lock:
-            handle = self._branches.get(key)
-            if handle is None:
-                volume = self.volume(principal.tenant)
-                if name not in {branch.name for branch in volume.branches()}:
-                    volume.fork(name, source="main")
-                    self.agents.register(principal)
-                handle = volume.on(name, system=system, principal=str(principal))
-                self._branches[key] = handle
-            return handle
+    def known_agent_fs(self, principal: Principal) -> AgentFS | None:
+        """Return what `agent_fs` does, or None for an agent that has done nothing yet.
+
+        For what only reads: looking for an agent makes none.
+        """
+        return self._branches.known(principal)
 
     def fork_agent(self, principal: Principal, new_agent: str) -> Principal:
         """Fork files, memory, context and checkpoints of an agent to a new agent id in O(1).
 
-        The new agent spends from its parent's account and works under its parent's contract.
+        The new agent works under its parent's contract and spends from its parent's account: from
+        the session's, if the principal names one.
 
         Raises:
-            ArgumentError: if the new id is taken.
+            ArgumentError: if the new id is taken or cannot be one.
         """
+        checked_id(new_agent, "an agent id")
         child = Principal.model_validate(
             {**principal.model_dump(), "agent": new_agent, "branch": "", "session": ""}
         )
         source = self.agent_fs(principal)
-        if child.branch_name in {branch.name for branch in source.branches()}:
+        if self._branches.exists(child):
             raise ArgumentError(
                 f"the agent id {new_agent!r} is taken", hint="choose another id for the fork"
             )
+        # Registered first: cut short, this leaves an id bound to its parent, not a free one.
+        above = self._spending.account_of_forks(principal)
+        self.agents.register(child, parent=principal, account=above)
         source.fork(child.branch_name)
-        self.agents.register(child, parent=principal)
         self.record(child, "agent.fork", {"from": principal.agent, "to": new_agent})
         return child
 
@@ -129,31 +137,116 @@ class Kernel:
         Raises:
             NotFoundError: if the agent has no branch.
         """
-        volume = self.volume(principal.tenant)
-        with self._lock:
-            for system in (True, False):
-                self._branches.pop((principal.tenant, f"{principal.branch_name}:{system}"), None)
-            try:
-                volume.delete_branch(principal.branch_name)
-            except BranchNotFound as error:
-                raise NotFoundError(f"there is no agent {principal.agent!r}") from error
-        volume.record("agent.drop", {"agent": principal.agent})
+        self._branches.drop(principal)
+        self.agents.forget_origin(principal)
+        self.volume(principal.tenant).record("agent.drop", {"agent": principal.agent})
+
+    def mandate(self, principal: Principal) -> Mandate:
+        """Return all that binds a principal now.
+
+        Raises:
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        return self._mandates.of(principal)
 
     def contract(self, principal: Principal) -> AgentContract | None:
-        """Return the contract of the agent, or of the nearest ancestor it was forked from."""
-        for agent in (principal.agent, *self.agents.ancestors(principal)):
-            contract = self.contracts.get(agent)
-            if contract is not None:
-                return contract
-        return None
+        """Return the effective contract: what the agent asks for, within what every layer allows.
 
-    def account(self, principal: Principal) -> str:
-        """Return the ledger account path of a principal; a fork's lies under its ancestors'."""
-        lineage = [*reversed(self.agents.ancestors(principal)), principal.agent or "-"]
-        return "/".join(
-            (principal.tenant, principal.application or "-", *lineage, principal.session or "-")
-        )
+        A fork without a contract has that of the nearest agent it was forked from.
 
-    def record(self, principal: Principal, event: str, detail: dict[str, Any]) -> int:
-        """Append one kernel event to the tenant's journal and return its sequence number."""
-        return self.agent_fs(principal).record(event, detail)
+        Raises:
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        return self._mandates.of(principal).contract
+
+    def manifest(self, principal: Principal) -> Manifest | None:
+        """Return the effective contract sealed, with who decided what; its hash is in verdicts.
+
+        Raises:
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        return self._mandates.of(principal).manifest
+
+    def bounds(self, principal: Principal) -> AgentContract:
+        """Return the effective contract, or what the policies leave to an agent that has none.
+
+        Raises:
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        return self._mandates.of(principal).bounds
+
+    def permit(self, principal: Principal, kind: OperationKind) -> None:
+        """Refuse a kind of operation that contract or policies deny, or want consent for.
+
+        Raises:
+            DeniedError: saying what refuses it.
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        mandate = self._mandates.of(principal)
+        bounds = mandate.bounds
+        if mandate.wants_contract:
+            why = f"not without a contract, as the {mandate.wants_contract} policy says, for"
+            way_out = f"let a person put one at contracts/{principal.agent}.yaml"
+        elif kind.value in bounds.security.deny:
+            why, way_out = "denied to", "use what is granted, or tell the user that you cannot"
+        elif bounds.needs_consent(kind.value):
+            why, way_out = "not without a person's consent for", "tell the user what you wanted"
+        else:
+            return
+        raise DeniedError(f"{kind.value!r} is {why} the agent {principal.agent!r}", hint=way_out)
+
+    def account(self, principal: Principal) -> Account:
+        """Return the account of a principal's session; a fork's lies under what forked it."""
+        return self._spending.account(principal)
+
+    def reserve(
+        self,
+        principal: Principal,
+        amounts: Mapping[str, int],
+        *,
+        operation: str,
+        ttl_s: int = RESERVATION_TTL_S,
+    ) -> Reservation:
+        """Set amounts aside for one operation, under every limit that is declared for it.
+
+        Raises:
+            BudgetExceededError: naming the account that has not enough left.
+            ContractError: if a contract or policy is broken; nothing is reserved then.
+        """
+        mandate = self._mandates.of(principal)
+        return self._spending.reserve(principal, mandate, amounts, operation=operation, ttl_s=ttl_s)
+
+    def charge(self, principal: Principal, amounts: Mapping[str, int]) -> None:
+        """Spend what was used already, whatever the limits say.
+
+        Raises:
+            ContractError: if a contract or policy is broken.
+        """
+        self._spending.charge(principal, self._mandates.of(principal), amounts)
+
+    def pay_call(self, principal: Principal, mandate: Mandate) -> None:
+        """Spend one tool call of those that the mandate allows.
+
+        Raises:
+            BudgetExceededError: if an account has no call left, or no time for one.
+        """
+        self._spending.pay_call(principal, mandate)
+
+    def apply_limits(self, principal: Principal) -> None:
+        """Bring the principal's accounts to the limits that are declared now.
+
+        Raises:
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        self._spending.apply_limits(principal, self._mandates.of(principal))
+
+    def record(
+        self, principal: Principal, event: str, detail: dict[str, Any], *, synced: bool = False
+    ) -> int:
+        """Append one kernel event to the tenant's journal and return its sequence number.
+
+        It survives a killed process; `synced` waits until it survives a power cut as well.
+        """
+        durability = "full" if synced else "normal"
+        handle = self._branches.handle(principal, system=True, durability=durability)
+        return handle.record(event, detail)

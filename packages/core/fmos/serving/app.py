@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from fmos.config import Home
-from fmos.errors import FmosError, MissingExtraError, PrincipalError
+from fmos.errors import MissingExtraError, PrincipalError
 from fmos.runtime.kernel import Kernel
-from fmos.serving.toolset import Toolset, describe_validation
+from fmos.serving.failures import foreseen
+from fmos.serving.toolset import Toolset
+from fmos.serving.validation import describe_validation
 from fmos.types import Principal
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def build_server(*toolsets: Toolset) -> ToolServer:
 
 
 def launch_principal(environ: Mapping[str, str]) -> Principal:
-    """Return whom a process was started for, from FMOS_TENANT, FMOS_AGENT and FMOS_SESSION.
+    """Return whom a process was started for: FMOS_TENANT, FMOS_AGENT and the like.
 
     Raises:
         PrincipalError: if an id has a form that no id can have.
@@ -68,7 +70,7 @@ def launch_principal(environ: Mapping[str, str]) -> Principal:
         ) from error
 
 
-_LAUNCH = ("tenant", "application", "agent", "session")
+_LAUNCH = ("tenant", "application", "agent", "session", "role", "project")
 
 
 def run_stdio(
@@ -92,9 +94,12 @@ def _guarded(toolset_class: type[Toolset], environ: Mapping[str, str], port: int
         _run(toolset_class, environ, port)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED if port is None else 0
-    except FmosError as error:
-        print(f"fmos-{toolset_class.name}: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        known = foreseen(error)
+        if known is None:
+            raise
+        print(f"fmos-{toolset_class.name}: {known}", file=sys.stderr)
+        return known.exit_code
     return 0
 
 

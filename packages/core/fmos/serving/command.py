@@ -24,7 +24,12 @@ def run_command(
     def command(
         http: Annotated[
             int | None,
-            typer.Option(min=0, max=65535, metavar="PORT", help="Listen at 127.0.0.1:PORT/mcp."),
+            typer.Option(
+                min=0,
+                max=65535,
+                metavar="PORT",
+                help="Listen at 127.0.0.1:PORT/mcp for who has a token (`fmos token issue`).",
+            ),
         ] = None,
         show_version: Annotated[
             bool, typer.Option("--version", help="Print the version and leave.")
@@ -41,6 +46,7 @@ def run_command(
 def _help(toolset_class: type[Toolset]) -> str:
     return (
         f"{toolset_class.title}: an MCP server on stdio.\n\n"
-        "State lies in $FMOS_HOME (default ~/.fmos). FMOS_TENANT, FMOS_AGENT and FMOS_SESSION"
-        " name whom it acts for; without FMOS_AGENT every call names its agent."
+        "State lies in $FMOS_HOME (default ~/.fmos). FMOS_TENANT, FMOS_APPLICATION, FMOS_AGENT,"
+        " FMOS_SESSION, FMOS_ROLE and FMOS_PROJECT say whom it acts for; without FMOS_AGENT every"
+        " call names its agent."
     )

@@ -1,6 +1,7 @@
 """Hosts toolsets in one process: on loopback HTTP and on the home's unix socket.
 
 Each server is at `/<name>/mcp`, all together at `/mcp`. One daemon per home, held by a lock in it.
+Who calls over TCP needs a token; the socket's client says itself for whom it calls.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from agentfs.serve.http import HttpServer
 from fmos.errors import ArgumentError, HomeError
 from fmos.serving.app import build_server
-from fmos.serving.protocol import Lifespan, http_routes
+from fmos.serving.credentials.bearer import BearerDoor
+from fmos.serving.credentials.tokens import Tokens
+from fmos.serving.protocol import Lifespan, ToolServer, http_routes
+from fmos.serving.socket_door import SocketDoor
 from fmos.serving.toolset import Toolset
 
 DEFAULT_PORT = 8077
@@ -52,10 +57,8 @@ class Host:
         """
         with ExitStack() as stack:
             sockets, addresses = self._bind(stack)
-            server = HttpServer(
-                _application(self._toolsets), lambda: on_ready and on_ready(addresses)
-            )
-            server.run(sockets)
+            app = _Doors(self._toolsets, self._unix_socket)
+            HttpServer(app, lambda: on_ready and on_ready(addresses)).run(sockets)
 
     def _bind(self, stack: ExitStack) -> tuple[list[socket.socket], list[str]]:
         sockets: list[socket.socket] = []
@@ -74,15 +77,33 @@ class Host:
         return sockets, addresses
 
 
-def _application(toolsets: Sequence[Toolset]) -> Starlette:
+class _Doors:
+    """ASGI application: sends each request through the door that its listener has."""
+
+    def __init__(self, toolsets: Sequence[Toolset], unix_socket: Path | None) -> None:
+        kernel, launch = toolsets[0].kernel, toolsets[0].launch
+        servers = {f"/{toolset.name}/mcp": build_server(toolset) for toolset in toolsets}
+        servers["/mcp"] = build_server(*toolsets)
+        self._app = _application(servers)
+        self._socket = SocketDoor(self._app, servers)
+        self._tcp = BearerDoor(self._app, Tokens(kernel.database, kernel.clock), launch)
+        self._address = (str(unix_socket), None) if unix_socket is not None else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; whatever did not come over the socket needs a token."""
+        if scope["type"] != "http":  # the start and the end; no route takes web sockets
+            await self._app(scope, receive, send)
+        elif self._address is not None and tuple(scope.get("server") or ()) == self._address:
+            await self._socket(scope, receive, send)
+        else:
+            await self._tcp(scope, receive, send)
+
+
+def _application(servers: Mapping[str, ToolServer]) -> Starlette:
     routes: list[BaseRoute] = []
     lifespans: list[Lifespan] = []
-    groups: dict[str, tuple[Toolset, ...]] = {
-        f"/{toolset.name}/mcp": (toolset,) for toolset in toolsets
-    }
-    groups["/mcp"] = tuple(toolsets)
-    for path, members in groups.items():
-        served, running = http_routes(build_server(*members), path)
+    for path, server in servers.items():
+        served, running = http_routes(server, path)
         routes.extend(served)
         lifespans.append(running)
 

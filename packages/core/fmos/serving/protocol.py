@@ -7,24 +7,29 @@ malformed arguments into tool errors of one sentence. The behaviour is the tools
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import SERVER_INFO_META_KEY
 from pydantic import ConfigDict, ValidationError
 from starlette.routing import BaseRoute
 
-from fmos.errors import ERROR_CODE_META_KEY, ArgumentError, FmosError, NotFoundError
-from fmos.serving.toolset import Toolset, ToolSpec, describe_validation
+from fmos.errors import ArgumentError, FmosError, NotFoundError
+from fmos.serving.acting import claiming
+from fmos.serving.failures import as_sentence
+from fmos.serving.toolset import Toolset, ToolSpec
+from fmos.serving.validation import describe_validation, shortened
+from fmos.types import Principal
 
 #: Tool outputs of several megabytes are what the context server is for.
-_MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 
 #: What a client on this machine may call us; anything else is a web page that rebinds its name.
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -33,43 +38,67 @@ Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class ToolServer(MCPServer[Any]):
-    """An MCP server whose tool errors are one sentence, with our stable code in `_meta`."""
+    """An MCP server whose tools are plain methods and whose tool errors are one sentence.
+
+    `launch` is whom the process was started for, where a door knows nobody better.
+    """
+
+    launch = Principal()
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
-        """Call a tool; a failure that we foresaw is a result with `is_error` set."""
+    ) -> CallToolResult:
+        """Call a tool on a worker thread, which inherits whom the door found out."""
+        meta = context.request_context.meta if context is not None else None
+        return await anyio.to_thread.run_sync(self.answer, name, arguments, meta)
+
+    def answer(
+        self, name: str, arguments: dict[str, Any], meta: Mapping[str, Any] | None
+    ) -> CallToolResult:
+        """Call a tool and return its result; a failure is one with `is_error` set."""
         try:
-            return await super().call_tool(name, arguments, context)
-        except ToolError as error:
-            foreseen = self._foreseen(name, error)
-            if foreseen is None:
-                raise
+            with claiming(meta, self.launch):
+                return self._run(name, arguments)
+        except Exception as error:
+            failure = as_sentence(name, error)
             return CallToolResult(
-                content=[TextContent(type="text", text=str(foreseen))],
+                content=[TextContent(type="text", text=str(failure))],
                 is_error=True,
-                _meta={ERROR_CODE_META_KEY: foreseen.code},
+                _meta=failure.meta(),
             )
 
-    def _foreseen(self, name: str, error: ToolError) -> FmosError | None:
-        cause = error.__cause__
-        if isinstance(cause, FmosError):
-            return cause
-        if isinstance(error, UnexpectedToolError):
-            return None
-        if isinstance(cause, ValidationError):
-            return ArgumentError(describe_validation(cause))
+    def on_the_wire(self, result: CallToolResult) -> dict[str, Any]:
+        """Return a result as the revision 2026-07-28 sends it."""
+        sent = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        sent.setdefault("resultType", "complete")
+        stamp = {SERVER_INFO_META_KEY: self._lowlevel_server.server_info_stamp}
+        sent["_meta"] = {**sent.get("_meta", {}), **stamp}
+        return sent
+
+    def _run(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
+        tool = self._tool_manager.get_tool(name)
+        if tool is None:
+            raise self._unknown(name)
+        try:
+            given = tool.fn_metadata.validate_arguments(arguments)
+        except ValidationError as error:
+            raise ArgumentError(describe_validation(error)) from error
+        result = tool.fn_metadata.convert_result(tool.fn(**given))
+        assert isinstance(result, CallToolResult)
+        return result
+
+    def _unknown(self, name: str) -> FmosError:
         tools = ", ".join(tool.name for tool in self._tool_manager.list_tools())
-        if cause is None:
-            return NotFoundError(f"there is no tool {name!r}", hint=f"this server has {tools}")
-        return None
+        return NotFoundError(
+            f"there is no tool {shortened(name)!r}", hint=f"this server has {tools}"
+        )
 
 
 def create(toolsets: tuple[Toolset, ...], version: str) -> ToolServer:
-    """Return one server with the tools of all `toolsets`."""
+    """Return one server with the tools of all `toolsets`, which were launched for one principal."""
     tools = [_tool(spec, method) for toolset in toolsets for spec, method in toolset.tools()]
     one = len(toolsets) == 1
-    return ToolServer(
+    server = ToolServer(
         name=f"fmos-{toolsets[0].name}" if one else "fmos",
         title=toolsets[0].title if one else "FMOS",
         instructions="\n\n".join(toolset.instructions for toolset in toolsets),
@@ -77,6 +106,8 @@ def create(toolsets: tuple[Toolset, ...], version: str) -> ToolServer:
         tools=tools,
         log_level="WARNING",
     )
+    server.launch = toolsets[0].launch
+    return server
 
 
 def http_routes(server: ToolServer, path: str) -> tuple[list[BaseRoute], Lifespan]:
@@ -88,7 +119,7 @@ def http_routes(server: ToolServer, path: str) -> tuple[list[BaseRoute], Lifespa
         streamable_http_path=path,
         json_response=True,
         stateless_http=True,
-        max_request_body_size=_MAX_BODY_BYTES,
+        max_request_body_size=MAX_BODY_BYTES,
         transport_security=_loopback_only(),
     )
     return list(app.routes), server.session_manager.run

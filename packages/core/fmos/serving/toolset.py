@@ -14,8 +14,11 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
 
-from fmos.errors import ArgumentError, NotFoundError, PrincipalError
+from fmos.errors import ArgumentError, FmosError, NotFoundError, PrincipalError
 from fmos.runtime.kernel import Kernel
+from fmos.serving.acting import acting
+from fmos.serving.failures import as_sentence
+from fmos.serving.validation import describe_validation, shortened
 from fmos.types import Principal
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +67,9 @@ def tool(
 class Toolset:
     """A server's tools over one kernel. `launch` is whom this process was started for.
 
-    Ids given as arguments must match the launch principal where that names one.
+    A call is made for the principal that its door found out, else for the launch principal. Ids
+    given as arguments must match it where it names one; tenant, application and role are never
+    arguments.
     """
 
     name: ClassVar[str] = ""
@@ -80,28 +85,34 @@ class Toolset:
         """Return the principal of one call.
 
         Raises:
-            PrincipalError: if an id differs from the one this server was started for.
-            ArgumentError: if no agent is named, neither here nor at launch.
+            PrincipalError: if an id differs from the one that this call, or server, is for.
+            ArgumentError: if no agent is named, neither here nor there.
         """
-        launch = self.launch
+        found = acting()
+        known = found or self.launch
         for field, given, fixed in (
-            ("agent", agent, launch.agent),
-            ("session", session, launch.session),
+            ("agent", agent, known.agent),
+            ("session", session, known.session),
         ):
             if given and fixed and given != fixed:
+                shown = shortened(given)
+                what = "this call is made for" if found else "this server was started for"
+                way = "connect as" if found else "start a server for"
                 raise PrincipalError(
-                    f"this server was started for {field} {fixed!r} and cannot act for {given!r}",
-                    hint=f"leave {field!r} out, or start a server for {given!r}",
+                    f"{what} {field} {fixed!r} and cannot act for {shown!r}",
+                    hint=f"leave {field!r} out, or {way} {shown!r}",
                 )
-        chosen = agent or launch.agent
+        chosen = agent or known.agent
         if not chosen:
             raise ArgumentError(
                 "argument 'agent' is missing",
                 hint="give the agent's id, or start the server with FMOS_AGENT set",
             )
-        update = {"agent": chosen, "session": session or launch.session}
+        if chosen == known.agent and session in ("", known.session):
+            return known
+        update = {"agent": chosen, "session": session or known.session}
         try:
-            return Principal.model_validate({**launch.model_dump(), **update})
+            return Principal.model_validate({**known.model_dump(), **update})
         except ValidationError as error:
             raise ArgumentError(describe_validation(error)) from error
 
@@ -119,17 +130,23 @@ class Toolset:
         Raises:
             NotFoundError: if there is no such tool.
             ArgumentError: if the arguments do not fit, naming the first that does not.
+            FmosError: for whatever else the tool raised, unforeseen errors included.
         """
         call = self._calls.get(name)
         if call is None:
             call = self._calls[name] = self._validated(name)
         try:
             result = call(**arguments)
-        except ValidationError as error:
-            raise ArgumentError(describe_validation(error)) from error
-        if isinstance(result, BaseModel):
-            return result.model_dump(mode="json")
-        return TypeAdapter(Any).dump_python(result, mode="json")
+            if isinstance(result, BaseModel):
+                return result.model_dump(mode="json")
+            return TypeAdapter(Any).dump_python(result, mode="json")
+        except FmosError:
+            raise
+        except Exception as error:
+            # A record inside the tool that does not fit is not the caller's mistake.
+            if isinstance(error, ValidationError) and error.title.endswith(f".{name}"):
+                raise ArgumentError(describe_validation(error)) from error
+            raise as_sentence(name, error) from error
 
     def _validated(self, name: str) -> Callable[..., Any]:
         for spec, method in self.tools():
@@ -137,22 +154,3 @@ class Toolset:
                 return validate_call(method)
         known = ", ".join(spec.name for spec, _ in self.tools())
         raise NotFoundError(f"the {self.name} server has no tool {name!r}", hint=f"it has {known}")
-
-
-def describe_validation(error: ValidationError) -> str:
-    """Return one sentence that names the first offending argument and what is wrong with it."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the arguments"
-    if first["type"] in _MISSING:
-        return f"argument {where!r} is missing"
-    if first["type"] in _UNKNOWN:
-        return f"there is no argument {where!r}"
-    shown = repr(first.get("input"))
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    message = first["msg"]
-    return f"argument {where!r}: {message[:1].lower()}{message[1:]} (got {shown})"
-
-
-# Doors validate with a model or with the function itself; pydantic words the two differently.
-_MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
-_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})

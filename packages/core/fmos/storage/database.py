@@ -6,18 +6,25 @@ store only. The agentfs volume has an engine of its own and is not opened here.
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 
-from fmos.errors import FormatError, HomeError
+from fmos.errors import FmosError, FormatError, HomeError, StorageError
 
-_BUSY_MS = 30_000
+_BUSY_S = 30.0
+_PAGES_IN_WAL = 8192
+_WAL_BYTES = 32 << 20
+# What SQLite says instead of "full" where the limit is a user's and not the disk's.
+_WRITE_REFUSED = {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE}
 _Bindings = Sequence[Any] | dict[str, Any]
 
 _COMPONENTS = """
@@ -28,25 +35,42 @@ CREATE TABLE IF NOT EXISTS component(
 """
 
 
+class Migration(Protocol):
+    """A step that SQL alone cannot say; it runs in the transaction of the installation."""
+
+    def __call__(self, database: Database, /) -> None:
+        """Bring the component's tables to the next version."""
+        ...
+
+
+class _Thread(threading.local):
+    """What one thread has; its connection is closed when the thread ends and this goes away."""
+
+    connection: apsw.Connection | None = None
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Callable[[], None], bool]] = []
+
+
 class Database:
-    """One SQLite file. A connection per thread; writers queue on BEGIN IMMEDIATE."""
+    """One SQLite file. A connection per live thread; writers queue on BEGIN IMMEDIATE."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
-        self._connections: list[apsw.Connection] = []
+        self._thread = _Thread()
+        self._connections: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._connection()
 
     def close(self) -> None:
         """Close the connections of all threads."""
         with self._lock:
-            for connection in self._connections:
+            for connection in list(self._connections):
                 connection.close()
             self._connections.clear()
-            self._local = threading.local()
+            self._thread = _Thread()
 
-    def install(self, component: str, migrations: Sequence[str]) -> None:
+    def install(self, component: str, migrations: Sequence[str | Migration]) -> None:
         """Bring a component's tables to the newest version, one transaction for all steps.
 
         Raises:
@@ -62,64 +86,203 @@ class Database:
                     hint="upgrade fmos, or use another FMOS_HOME",
                 )
             for step in migrations[version:]:
-                self._connection().execute(step)
-            self.execute(
-                "INSERT OR REPLACE INTO component VALUES (?, ?)", (component, len(migrations))
-            )
+                if isinstance(step, str):
+                    self.execute(step)
+                else:
+                    step(self)
+            if version < len(migrations):
+                self.execute(
+                    "INSERT OR REPLACE INTO component VALUES (?, ?)", (component, len(migrations))
+                )
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run the block in one write transaction; nested blocks are savepoints.
+
+        Raises:
+            StorageError: if the disk is full or another process writes for 30 s; nothing is kept.
+        """
+        connection = self._connection()
+        return _savepoint(connection) if connection.in_transaction else self._outermost(connection)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run the block in one write transaction; nested blocks are savepoints."""
-        connection = self._connection()
-        if connection.in_transaction:
-            with connection:
-                yield
-            return
-        connection.execute("BEGIN IMMEDIATE")
+    def _outermost(self, connection: apsw.Connection) -> Iterator[None]:
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            connection.execute("ROLLBACK")
+            connection.execute("COMMIT")
+        except BaseException as error:
+            # SQLite has rolled back by itself where it could not write.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._finish(committed=False)
+            if isinstance(error, apsw.Error):
+                raise translate(error, self.path) from error
             raise
-        connection.execute("COMMIT")
+        if self._thread.done:
+            self._finish(committed=True)
+
+    def after(self, action: Callable[[], None], *, always: bool = False) -> None:
+        """Run something when this thread's transaction has been committed; at once without one.
+
+        `always` runs it after a rollback, too.
+        """
+        if self._connection().in_transaction:
+            self._thread.done.append((action, always))
+        else:
+            action()
 
     def execute(self, sql: str, bindings: _Bindings = ()) -> int:
         """Run one statement and return how many rows it changed."""
         connection = self._connection()
-        connection.execute(sql, bindings)
+        try:
+            connection.execute(sql, bindings)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
         return connection.changes()
+
+    def execute_each(self, sql: str, bindings: Iterable[_Bindings]) -> None:
+        """Run one statement for each set of bindings."""
+        try:
+            self._connection().executemany(sql, bindings)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
 
     def query(self, sql: str, bindings: _Bindings = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
-        return self._connection().execute(sql, bindings).fetchall()
+        try:
+            return self._connection().execute(sql, bindings).fetchall()
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+
+    def _finish(self, *, committed: bool) -> None:
+        done, self._thread.done = self._thread.done, []
+        for action, always in done:
+            if committed or always:
+                action()
 
     def _connection(self) -> apsw.Connection:
-        connection = getattr(self._local, "connection", None)
+        connection = self._thread.connection
         if connection is None:
-            connection = self._local.connection = _open(self.path)
+            connection = self._thread.connection = _open(self.path)
             with self._lock:
-                self._connections.append(connection)
+                self._connections.add(connection)
         return connection
 
 
-def _open(path: Path) -> apsw.Connection:
+@contextmanager
+def _savepoint(connection: apsw.Connection) -> Iterator[None]:
+    connection.execute("SAVEPOINT inner")
     try:
-        connection = apsw.Connection(str(path))
-        connection.set_busy_timeout(_BUSY_MS)
-        _use_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(_COMPONENTS)
-    except apsw.NotADBError as error:
-        raise FormatError(
-            f"{str(path)!r} is not an FMOS database",
-            hint="move it away, or set FMOS_HOME to another folder",
-        ) from error
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.IOError) as error:
-        raise HomeError(
-            f"cannot open {str(path)!r}: {error}",
+        yield
+    except BaseException:
+        # A full disk ends the whole transaction, and the savepoint with it.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO inner")
+            connection.execute("RELEASE inner")
+        raise
+    connection.execute("RELEASE inner")
+
+
+def translate(error: apsw.Error, path: Path) -> Exception:
+    """Return the kernel's error for one of SQLite's; an error in a statement stays what it is."""
+    name = repr(str(path))
+    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+        return StorageError(
+            f"another process has kept {name} locked for {_BUSY_S:.0f} s; nothing was written",
+            hint="retry; if it lasts, look for a stopped fmos process",
+        )
+    if isinstance(error, apsw.FullError) or _refused(error):
+        return StorageError(
+            f"there is no space to write {name}: nothing was written",
+            hint="free space on its disk (or raise the quota or file size limit), then retry",
+        )
+    return _unusable(error, path) or error
+
+
+def _refused(error: apsw.Error) -> bool:
+    return getattr(error, "extendedresult", 0) in _WRITE_REFUSED
+
+
+def _unusable(error: apsw.Error, path: Path) -> FmosError | None:
+    name = repr(str(path))
+    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
+        return FormatError(
+            f"{name} is not an FMOS database, or is damaged ({error})",
+            hint="move it away or restore a copy, or set FMOS_HOME to another folder",
+        )
+    if isinstance(error, (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)):
+        return HomeError(
+            f"cannot open {name}: {error}",
             hint="check its permissions, or set FMOS_HOME to a folder that you may write to",
-        ) from error
+        )
+    if isinstance(error, apsw.IOError):
+        return StorageError(
+            f"cannot read or write {name}: {error}",
+            hint="check the disk and its mount, then retry",
+        )
+    return None
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection: apsw.Connection | None = None
+    _make_private(path)
+    try:
+        connection = apsw.Connection(str(path), statementcachesize=256)
+        _wait_when_busy(connection)
+        _use_wal(connection)
+        _write_back_seldom(connection)
+        _survive_a_killed_process(connection)
+        connection.execute(_COMPONENTS)
+    except apsw.Error as error:
+        if connection is not None:
+            with suppress(apsw.Error):
+                connection.close()
+        if isinstance(error, apsw.IOError) and not _refused(error):
+            raise HomeError(
+                f"cannot open {str(path)!r}: {error}",
+                hint="check its permissions, or set FMOS_HOME to a folder that you may write to",
+            ) from error
+        raise translate(error, path) from error
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make a new file its owner's alone; SQLite gives its log and index the same mode."""
+    with suppress(OSError):  # SQLite says better what is wrong
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _wait_when_busy(connection: apsw.Connection) -> None:
+    """Wait for another writer for a bounded time; measured with 16 processes on 2 cores.
+
+    SQLite's own waiting asks less often the longer it waits, so that some of many writers starve
+    (1.6 s at most in one run against 0.2 s with this, at the same rate); asking more often takes
+    the processor from the one that holds the lock.
+    """
+    end = 0.0
+
+    def ask_again(asked: int) -> bool:
+        nonlocal end
+        now = time.monotonic()
+        if not asked:
+            end = now + _BUSY_S
+            time.sleep(0.0003)
+        else:
+            time.sleep(random.uniform(0.002, 0.008))
+        return now < end
+
+    connection.set_busy_handler(ask_again)
+
+
+def _write_back_seldom(connection: apsw.Connection) -> None:
+    """Copy the log into the file, which syncs both, every 32 MiB instead of every 4 MiB."""
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_IN_WAL}")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+
+
+def _survive_a_killed_process(connection: apsw.Connection) -> None:
+    """Sync when the log is copied back: what was committed may be lost in a power cut, no more."""
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _use_wal(connection: apsw.Connection) -> None:
@@ -128,7 +291,7 @@ def _use_wal(connection: apsw.Connection) -> None:
     SQLite does not wait when two processes change the mode of a new file at once
     (https://sqlite.org/c3ref/busy_handler.html: it may return busy at once), so this does.
     """
-    deadline = time.monotonic() + _BUSY_MS / 1000
+    deadline = time.monotonic() + _BUSY_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

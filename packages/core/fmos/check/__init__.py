@@ -1,0 +1,1 @@
+"""`fmos check`: shows that every sensitive operation is privileged, or names each gap."""

@@ -1,0 +1,144 @@
+"""What binds each agent now: its contract under every layer, sealed, and the policies that bind it.
+
+Read at every operation and computed only when a document changed. A document that is broken is an
+error for all that it would bind: nothing runs on half a policy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fmos.contract.layers import Merged, PolicyLibrary, attenuate, merge
+from fmos.contract.library import ContractLibrary
+from fmos.contract.manifest import Manifest, policy_digests, seal
+from fmos.contract.model import AgentContract
+from fmos.contract.policy import Policy
+from fmos.errors import ContractError
+from fmos.ledger.accounts import AccountKind
+from fmos.runtime.agents import AgentRegistry
+from fmos.runtime.limits import DeclaredLimits, limits_of
+from fmos.runtime.trusted import ProjectPolicies
+from fmos.types import Principal
+
+#: So many agents and roles keep what was computed for them.
+_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Mandate:
+    """What one principal may do.
+
+    Without a `contract` no tool call is allowed. `bounds` is then what the policies alone leave of
+    everything else, and otherwise the contract; `limits` are those of each kind of account, and
+    `wants_contract` names the policy that leaves nothing to an agent without one.
+    """
+
+    contract: AgentContract | None
+    manifest: Manifest | None
+    bounds: AgentContract
+    limits: Mapping[AccountKind, DeclaredLimits]
+    merged: Merged
+    wants_contract: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    contracts: tuple[AgentContract, ...]
+    policies: tuple[Policy, ...]
+    merged: Merged
+    mandate: Mandate
+
+
+class Mandates:
+    """The mandates of one home's agents. Thread-safe."""
+
+    def __init__(
+        self,
+        contracts: ContractLibrary,
+        policies: PolicyLibrary,
+        projects: ProjectPolicies,
+        agents: AgentRegistry,
+    ) -> None:
+        self._contracts = contracts
+        self._policies = policies
+        self._projects = projects
+        self._agents = agents
+        self._lock = threading.Lock()
+        self._computed: dict[tuple[str, str, str, str], _Computed] = {}
+
+    def of(self, principal: Principal) -> Mandate:
+        """Return what binds a principal now.
+
+        Raises:
+            ContractError: if a contract or policy that binds it is broken.
+        """
+        contracts = self._asked(principal)
+        policies = self._policies.for_principal(principal, *contracts)
+        key = (principal.tenant, principal.agent_key, principal.role, principal.project)
+        known = self._computed.get(key)
+        same = known and _same(known.contracts, contracts) and _same(known.policies, policies)
+        merged = known.merged if known and same else _merged(principal, contracts, policies)
+        within = merged
+        if principal.project:  # looked at each time: a trusted folder that changed is an error
+            names = self._names(principal)
+            within = self._projects.tightened(principal.project, merged, principal, lineage=names)
+        if known and known.merged is merged and known.mandate.merged is within:
+            return known.mandate
+        mandate = _sealed(within, policies, declared=bool(contracts))
+        with self._lock:
+            if len(self._computed) >= _KEPT:
+                self._computed.clear()
+            self._computed[key] = _Computed(contracts, policies, merged, mandate)
+        return mandate
+
+    def _asked(self, principal: Principal) -> tuple[AgentContract, ...]:
+        """Return the contracts that an agent and its ancestors have, the oldest ancestor's first.
+
+        A contract names an agent, not an application: it binds agents of that id in all of them.
+        """
+        found = (self._contracts.get(name) for name in reversed(self._names(principal)))
+        return tuple(contract for contract in found if contract is not None)
+
+    def _names(self, principal: Principal) -> list[str]:
+        return [key.rpartition(":")[2] for key in self._agents.lineage(principal)]
+
+
+def _merged(
+    principal: Principal, contracts: tuple[AgentContract, ...], policies: tuple[Policy, ...]
+) -> Merged:
+    if not contracts:
+        return merge(_undeclared(principal.agent), policies)
+    asked = contracts[0]
+    for own in contracts[1:]:  # a fork with a contract of its own has no more than its parent
+        asked = attenuate(asked, own)
+    return merge(asked, policies)
+
+
+def _sealed(merged: Merged, policies: tuple[Policy, ...], *, declared: bool) -> Mandate:
+    contract = merged.contract
+    limits = limits_of(contract, merged.accounts)
+    if not declared:
+        demanding = (each.label for each in policies if each.must.contract == "required")
+        return Mandate(None, None, contract, limits, merged, next(demanding, ""))
+    if merged.refusals:
+        raise ContractError(
+            f"the contract {contract.name!r} is not admitted: {'; '.join(merged.refusals)}",
+            hint=f"change contracts/{contract.name}.yaml, or the policy that says so",
+        )
+    manifest = seal(contract, choices=merged.why, policies=policy_digests(policies))
+    return Mandate(contract, manifest, contract, limits, merged)
+
+
+def _undeclared(agent: str) -> AgentContract:
+    """Return what an agent asks for that has declared nothing: no capability, no limit."""
+    return AgentContract.model_validate(
+        {"apiVersion": "agentos/v0.2", "kind": "AgentContract", "name": agent or "undeclared"}
+    )
+
+
+def _same(known: Iterable[object], now: Iterable[object]) -> bool:
+    """Return whether these are the very objects: the libraries read again only what changed."""
+    one, other = tuple(known), tuple(now)
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))

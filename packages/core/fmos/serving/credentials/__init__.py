@@ -1,0 +1,1 @@
+"""Bearer tokens: who may call over TCP, and for whom."""

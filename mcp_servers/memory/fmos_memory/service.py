@@ -114,10 +114,10 @@ class MemoryService:
             kernel.record(
                 principal, _EVENT, {**fact, "phase": "failed", "error": type(error).__name__}
             )
-            kernel.ledger.refund(reservation.id)
+            kernel.ledger.refund(reservation)
             raise
         kernel.record(principal, _EVENT, {**fact, "phase": "done"})
-        kernel.ledger.commit(reservation.id)
+        kernel.ledger.commit(reservation)
 
 
 def _hit(item: MemoryItem, score: float) -> Hit:

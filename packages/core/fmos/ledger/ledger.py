@@ -27,7 +27,8 @@ from fmos.ledger.model import (
     check_key,
 )
 from fmos.ledger.owners import Owner, is_dead, this_process
-from fmos.ledger.store import LedgerStore, Line, Row
+from fmos.ledger.quick import Quick
+from fmos.ledger.store import LedgerStore, Line, Row, place_of
 from fmos.ledger.windows import WINDOWS, Window, end_of
 from fmos.storage.database import Database
 
@@ -45,6 +46,7 @@ class Ledger:
         self._store = LedgerStore(database)
         self._limits = Limits(database, self._store, clock)
         self._contention = Contention(self._store)
+        self._quick = Quick(database)
         self._looked_for_due = self._looked_for_dead = -_LOOK_FOR_DEAD_S
 
     def set_limit(
@@ -103,6 +105,9 @@ class Ledger:
         self._sweep()
         holder = this_process() if owner == "here" else owner
         ask = _Ask(payer, dict(amounts), operation, ttl_s, holder)
+        quick = self._reserve_quickly(ask)
+        if quick is not None:
+            return quick
         found = self._attempt(ask)
         if isinstance(found, Refusal) and self._sweep(look=True):
             found = self._attempt(ask)
@@ -126,6 +131,9 @@ class Ledger:
         """
         if actual is not None:
             check_amounts(actual)
+        if isinstance(reservation, Reservation) and self._commit_quickly(reservation, actual):
+            used = reservation.amounts if actual is None else dict(actual)
+            return Settled(reservation=reservation.id, used=used)
         with self._database.transaction():
             row = self._known(reservation)
             if row.state == "committed":
@@ -164,6 +172,11 @@ class Ledger:
         wanted = dict(needed or {})
         check_amounts(wanted)
         self._sweep()
+        ids = self._store.known_ids(payer)
+        if ids is not None and (needed is None or wanted == dict(amounts)):
+            enforce = needed is not None
+            if self._quick.charge(ids, amounts, enforce=enforce):
+                return ()
         with self._database.transaction():
             book = self._book(payer, amounts.keys() | wanted.keys())
             refused = book.refusal(wanted) if needed is not None else None
@@ -305,6 +318,29 @@ class Ledger:
             ArgumentError: if the account is not one, or the weight not above 0.
         """
         self._limits.set_weight(Account.parse(account), weight)
+
+    def _reserve_quickly(self, ask: _Ask) -> Reservation | None:
+        """Reserve in the usual case; None where it is not that, and nothing has happened."""
+        ids = self._store.known_ids(ask.payer)
+        owner = None if ask.owner is None else self._store.known_owner(ask.owner)
+        if ids is None or (owner is None and ask.owner is not None):
+            return None
+        made_ns = self._clock.now_ns()
+        times = (made_ns, made_ns + int(ask.ttl_s * _NS))
+        if not self._quick.reserve(ids, ask.amounts, ask.operation, times_ns=times, owner=owner):
+            return None
+        scope = ids[min(1, len(ids) - 1)]
+        row = Row(scope, ask.operation, 0, ask.payer, "open", *times, ask.amounts, None)
+        return _reservation(row)
+
+    def _commit_quickly(self, reservation: Reservation, actual: Mapping[str, int] | None) -> bool:
+        """Commit in the usual case; False where it is not that, and nothing has happened."""
+        ids = self._store.known_ids(Account(reservation.account))
+        place = place_of(reservation.id)
+        if ids is None or place is None:
+            return False
+        held = reservation.amounts
+        return self._quick.commit(ids, place, held, held if actual is None else actual)
 
     def _attempt(self, ask: _Ask) -> Reservation | Refusal:
         amounts = ask.amounts

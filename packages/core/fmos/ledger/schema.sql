@@ -27,6 +27,7 @@ CREATE TABLE balance(
     priced_spent INTEGER NOT NULL DEFAULT 0,
     step REAL,
     until_ns INTEGER,                   -- of a total: when its budget should be used up
+    rated INTEGER NOT NULL DEFAULT 0,   -- of a total: 1 once the resource has windows here, too
     PRIMARY KEY (account, resource, window)
 ) STRICT, WITHOUT ROWID;
 

@@ -35,8 +35,11 @@ _SAVE_AMOUNTS = """
 UPDATE balance SET reserved = ?, spent = ? WHERE account = ? AND resource = ? AND window = ?
 """
 _ADD_LINE = """
-INSERT OR IGNORE INTO balance(account, resource, window, reserved, start_ns) VALUES (?, ?, ?, ?, ?)
+INSERT OR IGNORE INTO balance(account, resource, window, reserved, start_ns, rated)
+VALUES (?1, ?2, ?3, ?4, ?5, ?3 = 'total' AND EXISTS (
+    SELECT 1 FROM balance WHERE account = ?1 AND resource = ?2 AND window <> 'total'))
 """
+_RATED = "UPDATE balance SET rated = 1 WHERE account = ? AND resource = ? AND window = 'total'"
 _HELD = """
 SELECT r.made_ns, r.amounts FROM reservation r INDEXED BY reservation_due
 JOIN account a ON a.id = r.account
@@ -216,6 +219,8 @@ class LedgerStore:
     ) -> None:
         """Add a row to `balance`, if it is not there."""
         self._database.execute(_ADD_LINE, (account, resource, window, reserved, start_ns))
+        if window != "total":
+            self._database.execute(_RATED, (account, resource))
 
     def held(self, account: str, resource: str) -> list[tuple[int, int]]:
         """Return when each open reservation at or below an account was made, and its amount."""
@@ -224,7 +229,7 @@ class LedgerStore:
 
     def open(self, row: Row, account: int, owner: int | None) -> bool:
         """Write an open reservation, and return False if its key and turn are taken."""
-        amounts = _json(row.amounts)
+        amounts = as_json(row.amounts)
         bindings = (row.scope, row.key, row.turn, account, row.made_ns, row.expires_ns)
         return self._database.execute(_OPEN, (*bindings, owner, amounts)) == 1
 
@@ -234,16 +239,15 @@ class LedgerStore:
 
     def get(self, reservation: str) -> Row | None:
         """Return a reservation by its id."""
-        scope, _, rest = reservation.partition(".")
-        turn, _, key = rest.partition(".")
+        place = place_of(reservation)
         try:
-            return self._one(_GET, (int(scope, 16), key, int(turn)))
-        except (ValueError, OverflowError):
+            return self._one(_GET, place) if place is not None else None
+        except OverflowError:
             return None
 
     def close(self, row: Row, state: ReservationState, used: Mapping[str, int] | None) -> None:
         """Set the state in which a reservation ended."""
-        text = None if used is None else _json(dict(used))
+        text = None if used is None else as_json(dict(used))
         self._database.execute(_CLOSE, (state, text, row.scope, row.key, row.turn))
 
     def renew(self, row: Row, expires_ns: int) -> None:
@@ -266,6 +270,14 @@ class LedgerStore:
         """Return the processes that have reserved and are not known to have ended."""
         rows = self._database.query("SELECT id, boot, space, pid, started FROM owner")
         return [(row[0], Owner(*row[1:])) for row in rows]
+
+    def known_ids(self, account: Account) -> tuple[int, ...] | None:
+        """Return the ids of an account's path if this process has looked them up already."""
+        return self._ids.get(account)
+
+    def known_owner(self, owner: Owner) -> int | None:
+        """Return the id of a process if this one has looked it up already."""
+        return self._owners.get(owner)
 
     def owner(self, owner: Owner) -> int:
         """Return the id of a process, adding it when it is new."""
@@ -307,7 +319,7 @@ class LedgerStore:
 
     def put_thresholds(self, account: int, thresholds: Sequence[int] | None) -> None:
         """Set the percents at which an account alerts; None for the usual ones."""
-        text = None if thresholds is None else _json(sorted(set(thresholds)))
+        text = None if thresholds is None else as_json(sorted(set(thresholds)))
         self._database.execute("UPDATE account SET thresholds = ? WHERE id = ?", (text, account))
 
     def add_alert(self, account: Account, line: Line, percent: int, at_ns: int) -> Alert:
@@ -348,7 +360,18 @@ class LedgerStore:
         return _row(rows[0]) if rows else None
 
 
-def _json(value: object) -> str:
+def place_of(reservation: str) -> tuple[int, str, int] | None:
+    """Return where the row of a reservation's id is: scope, key and turn; None if it is no id."""
+    scope, _, rest = reservation.partition(".")
+    turn, _, key = rest.partition(".")
+    try:
+        return int(scope, 16), key, int(turn)
+    except ValueError:
+        return None
+
+
+def as_json(value: object) -> str:
+    """Return amounts as the text that is kept of them."""
     return to_json(value).decode()
 
 

@@ -76,6 +76,10 @@ class Kernel:
         self._branches.close()
         self.database.close()
 
+    def serve_others(self) -> None:
+        """Reserve for callers that outlive this process: what they hold ends at its time only."""
+        self._spending.ends_with_process = False
+
     def keys_of(self, tenant: str) -> AuditKeys:
         """Return the tenant's keys, made with the tenant.
 

@@ -29,6 +29,8 @@ class Spending:
         self._ledger = ledger
         self._agents = agents
         self._applied: dict[Account, Mandate] = {}
+        #: Whether reservations are given back as soon as this process ends, or at their time.
+        self.ends_with_process = True
 
     def account(self, principal: Principal) -> Account:
         """Return the account of a principal's session; a fork's lies under the one it forked from.
@@ -69,7 +71,10 @@ class Spending:
         """
         self.apply_limits(principal, mandate)
         account = self.account(principal)
-        return self._ledger.reserve(account, dict(amounts), operation=operation, ttl_s=ttl_s)
+        return self._ledger.reserve(
+            account, dict(amounts), operation=operation, ttl_s=ttl_s,
+            owner="here" if self.ends_with_process else None,
+        )  # fmt: skip
 
     def charge(self, principal: Principal, mandate: Mandate, amounts: Mapping[str, int]) -> None:
         """Spend what was used already."""

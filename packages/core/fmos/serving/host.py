@@ -55,6 +55,8 @@ class Host:
             ArgumentError: if the port is in use, or there is neither port nor socket.
             HomeError: if a daemon serves this home already, or the socket cannot be made.
         """
+        for toolset in self._toolsets:
+            toolset.kernel.serve_others()
         with ExitStack() as stack:
             sockets, addresses = self._bind(stack)
             app = _Doors(self._toolsets, self._unix_socket)

@@ -27,6 +27,12 @@ _WAL_BYTES = 32 << 20
 _WRITE_REFUSED = {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE}
 _Bindings = Sequence[Any] | dict[str, Any]
 
+# SQL has no statement that fails on a condition; the absolute value of the least integer does.
+KEPT_IF = "SELECT CASE WHEN total_changes() <> ? THEN abs(-9223372036854775808) END"
+_NOT_KEPT = "integer overflow"
+_WHOLE = ("BEGIN IMMEDIATE", "COMMIT")
+_NESTED = ("SAVEPOINT whole", "RELEASE whole")
+
 _COMPONENTS = """
 CREATE TABLE IF NOT EXISTS component(
     name TEXT PRIMARY KEY,
@@ -140,12 +146,40 @@ class Database:
             raise translate(error, self.path) from error
         return connection.changes()
 
-    def execute_each(self, sql: str, bindings: Iterable[_Bindings]) -> None:
-        """Run one statement for each set of bindings."""
+    def execute_each(self, sql: str, bindings: Iterable[_Bindings]) -> int:
+        """Run one statement for each set of bindings and return how many rows were changed."""
+        connection = self._connection()
+        before = connection.total_changes()
         try:
-            self._connection().executemany(sql, bindings)
+            connection.executemany(sql, bindings)
         except apsw.Error as error:
             raise translate(error, self.path) from error
+        return connection.total_changes() - before
+
+    def run_whole(self, sql: str, bindings: _Bindings, changes: int) -> bool:
+        """Run a script in one transaction, kept only if it changes exactly so many rows.
+
+        One that a constraint stops is not kept either.
+
+        The script must end with `KEPT_IF`, whose placeholder is bound here. It runs without a
+        line of Python while the file is locked, which is what other writers wait for. Inside a
+        transaction it is a part of that.
+        """
+        connection = self._connection()
+        nested = connection.in_transaction
+        begin, end = _NESTED if nested else _WHOLE
+        expected = connection.total_changes() + changes
+        try:
+            connection.execute(f"{begin};{sql};{end}", (*bindings, expected)).fetchall()
+        except BaseException as error:
+            if connection.in_transaction:  # SQLite has ended it by itself where it could not write
+                connection.execute("ROLLBACK TO whole; RELEASE whole" if nested else "ROLLBACK")
+            if isinstance(error, apsw.ConstraintError) or str(error) == _NOT_KEPT:
+                return False
+            if isinstance(error, apsw.Error):
+                raise translate(error, self.path) from error
+            raise
+        return True
 
     def query(self, sql: str, bindings: _Bindings = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -229,6 +263,7 @@ def _open(path: Path) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), statementcachesize=256)
         _wait_when_busy(connection)
+        _write_small_pages(connection)
         _use_wal(connection)
         _write_back_seldom(connection)
         _survive_a_killed_process(connection)
@@ -274,8 +309,13 @@ def _wait_when_busy(connection: apsw.Connection) -> None:
     connection.set_busy_handler(ask_again)
 
 
+def _write_small_pages(connection: apsw.Connection) -> None:
+    """Log a kilobyte for each small row that changes, not four; an older file keeps its pages."""
+    connection.execute("PRAGMA page_size = 1024")
+
+
 def _write_back_seldom(connection: apsw.Connection) -> None:
-    """Copy the log into the file, which syncs both, every 32 MiB instead of every 4 MiB."""
+    """Copy the log into the file, which syncs both, every 8 to 32 MiB and not every 1,000 pages."""
     connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_IN_WAL}")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
 

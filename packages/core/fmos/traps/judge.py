@@ -69,14 +69,15 @@ class Judge:
             return _NO_TABLE
         matcher = table.matcher
         signals: tuple[str, ...] = ()
+        may_fire = matcher.may_fire
         if (
             fields["hints"]
             or fields["labels"]
-            or past.new_shape
-            or past.repeats > 1
-            or past.budget_used
-            or past.count_now >= matcher.rate_floor
-        ):  # else there is nothing that any of the signals looks at
+            or past.repeats >= may_fire.repeats
+            or (past.new_shape and past.calls_of_tool >= may_fire.calls_of_tool)
+            or not past.budget_used < may_fire.budget_used
+            or (past.count_now >= may_fire.count_now and not past.burst() < may_fire.burst)
+        ):  # else none of the signals fires: `MayFire` says of each from where on it can
             signals = raised(operation, past, table.signals)
         if self._learned is not None and self._learned.traps(operation, past):
             signals = (*signals, LEARNED)

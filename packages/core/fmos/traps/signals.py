@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -53,6 +53,32 @@ class Thresholds(Record):
     sensitive: tuple[str, ...] = Field(
         default=(), description="labels of an operation that the contract marks sensitive"
     )
+
+
+class MayFire(NamedTuple):
+    """From where on each signal that looks at the past can fire; infinite where it is off."""
+
+    repeats: float
+    calls_of_tool: float
+    budget_used: float
+    count_now: float
+    burst: float
+
+    @classmethod
+    def of(cls, limits: Thresholds) -> MayFire:
+        """Return the bounds of a table's thresholds."""
+        return cls(
+            repeats=_or_never(limits.repeat),
+            calls_of_tool=_or_never(limits.shape_after),
+            budget_used=_or_never(limits.budget_milli) / _MILLI * 0.999999,
+            count_now=limits.rate_floor,
+            # A hair below, so that rounding decides nothing here.
+            burst=_or_never(limits.rate_milli) / _MILLI * 0.999999,
+        )
+
+
+def _or_never(limit: int | None) -> float:
+    return math.inf if limit is None else limit
 
 
 Signal = Callable[[Operation, Trajectory, Thresholds], bool]

@@ -17,7 +17,7 @@ from pydantic import Field
 from fmos.contract.globs import normalise
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.paths import BUILT_IN, MUTE, Guard, Scope, plain_path
-from fmos.traps.signals import Thresholds
+from fmos.traps.signals import MayFire, Thresholds
 from fmos.traps.wire import ABI, TableError, canonical_digest, key_id, signed_bytes
 from fmos.types import DEFAULT_TENANT, Operation, OperationClass, OperationKind, Record
 
@@ -154,7 +154,7 @@ class Matcher:
     issued_ns: int
     expires_ns: int
     model: str
-    rate_floor: int
+    may_fire: MayFire
     local: frozenset[str]
     guard: Guard
     tools: dict[str, tuple[frozenset[str], Scope]] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Matcher:
             issued_ns=table.issued_ns,
             expires_ns=table.expires_ns,
             model=table.model,
-            rate_floor=table.signals.rate_floor,
+            may_fire=MayFire.of(table.signals),
             local=frozenset(table.local),
             guard=Guard(table.protected, table.guarded),
         )

@@ -41,6 +41,7 @@ class Trajectory:
         "_before",
         "_last_tool",
         "_recent",
+        "_scale",
         "_shapes",
         "_start",
         "_tick",
@@ -76,6 +77,7 @@ class Trajectory:
         self.outputs = 0
         self._last_tool = self._tool_before = ""
         self._start = 0
+        self._scale = 1.0
         self._tick = -1
         self._before: dict[int, int] = {}
         self._recent: dict[int, int] = {}
@@ -90,24 +92,25 @@ class Trajectory:
         tick = now_ns >> _TICK
         if tick > self._tick:
             self._decay(tick)
-        self.calls += 1
+        self.calls = number = self.calls + 1
         self.count_now += 1
         self.count_usual += 1
         self._tool_before = self._last_tool
         self._last_tool = name
-        self.calls_of_tool = calls = self._tools.get(name, 0)
-        self._tools[name] = calls + 1
-        values = arguments.values()
+        tools = self._tools
+        self.calls_of_tool = calls = tools.get(name, 0)
+        tools[name] = calls + 1
+        values = tuple(arguments.values())
         # Looked for as it came first; the order of the names makes no other shape.
-        shape = hash((name, tuple(arguments), tuple(map(type, values))))
+        shape = hash((name, *arguments, *map(type, values)))
         self.new_shape = shape not in self._shapes and self._is_new_shape(shape, name, arguments)
         try:
-            digest = hash((shape, tuple(values)))
+            digest = hash((shape, values))
         except TypeError:  # a list or an object among the values
             digest = hash((shape, repr(arguments)))
-        if not self.calls % WINDOW:
-            self._before, self._recent = self._recent, {}
         recent = self._recent
+        if not number & (WINDOW - 1):
+            self._before, self._recent = recent, (recent := {})
         recent[digest] = count = recent.get(digest, 0) + 1
         self.repeats = count + self._before.get(digest, 0)
 
@@ -123,6 +126,9 @@ class Trajectory:
         self._tick = tick
         self.count_now *= math.exp(-passed_s / NOW_S)
         self.count_usual *= math.exp(-passed_s / USUAL_S)
+        # The usual rate counts from the session's start, so that a young session has one too.
+        age_s = max((tick - self._start) * _TICK_S, NOW_S)
+        self._scale = USUAL_S * -math.expm1(-age_s / USUAL_S) / NOW_S
 
     @property
     def same_tool(self) -> bool:
@@ -147,13 +153,8 @@ class Trajectory:
                 self.user_stems = {word[:STEM] for word in kept}
 
     def burst(self) -> float:
-        """Return how many times its usual rate the session's rate is now.
-
-        The usual rate counts from the session's start, so that a young session has one too.
-        """
-        age_s = max((self._tick - self._start) * _TICK_S, NOW_S)
-        usual = self.count_usual / (USUAL_S * -math.expm1(-age_s / USUAL_S))
-        return (self.count_now / NOW_S) / usual
+        """Return how many times its usual rate the session's rate is now."""
+        return self.count_now / self.count_usual * self._scale
 
     def _is_new_shape(self, shape: int, name: str, arguments: dict[str, Any]) -> bool:
         """Keep a shape, up to a bound, and return whether it is new in any order."""

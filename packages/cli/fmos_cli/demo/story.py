@@ -81,8 +81,9 @@ class Story:
 
     def spent(self) -> int:
         """Return the tokens that the agent and its forks have spent."""
-        rows = self.kernel.ledger.status(account_of(TENANT))
-        return sum(row.spent for row in rows if row.resource == "tokens")
+        tenant = account_of(TENANT)
+        rows = self.kernel.ledger.status(tenant)
+        return sum(r.spent for r in rows if r.account == tenant and r.resource == "tokens")
 
     def volume(self) -> str:
         """Return the path of the volume."""

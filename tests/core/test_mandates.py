@@ -143,6 +143,29 @@ def test_a_fork_spends_what_its_parents_session_has_left(kernel: Kernel) -> None
         kernel.reserve(BOSS, {"tokens": 1}, operation="o3")
 
 
+def test_forks_share_what_their_parents_session_has(kernel: Kernel) -> None:
+    """Two forks of a session that has spent nothing itself have its limit together, not each."""
+    contract(kernel, more="budgets: { tokens: 1000 }\n")
+    kids = [kernel.fork_agent(BOSS, f"kid{number}") for number in range(2)]
+    first, second = (kid.model_copy(update={"session": "k"}) for kid in kids)
+    spend(kernel, first, 600, "o1")
+    with pytest.raises(BudgetExceededError, match="session:s1'"):
+        kernel.reserve(second, {"tokens": 401}, operation="o2")
+    kernel.reserve(second, {"tokens": 400}, operation="o3")
+
+
+def test_a_changed_contract_of_the_parent_counts_for_its_forks(kernel: Kernel) -> None:
+    """Lowered while only the fork works, the parent's limit binds the fork at once."""
+    contract(kernel, more="budgets: { agent: { tokens: 1000 } }\n")
+    kid = kernel.fork_agent(BOSS, "kid").model_copy(update={"session": "k"})
+    contract(kernel, "kid", "budgets: { tokens: 900 }\n")
+    spend(kernel, kid, 100, "o1")
+    contract(kernel, more="budgets: { agent: { tokens: 150 } }\n")
+    with pytest.raises(BudgetExceededError, match="agent:boss'"):
+        kernel.reserve(kid, {"tokens": 51}, operation="o2")
+    kernel.reserve(kid, {"tokens": 50}, operation="o3")
+
+
 def test_policies_limit_the_accounts_that_agents_share(kernel: Kernel) -> None:
     """A tenant's limit counts all its agents, with or without a contract, and no other tenant's."""
     policy(kernel, "platform", "must: { budgets: { tenant: { tokens: 1000 } } }\n")

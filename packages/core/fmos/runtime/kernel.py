@@ -128,6 +128,8 @@ class Kernel:
             raise ArgumentError(
                 f"the agent id {new_agent!r} is taken", hint="choose another id for the fork"
             )
+        # Forks share what their parent has left, also of a parent that has spent nothing yet.
+        self.apply_limits(principal)
         # Registered first: cut short, this leaves an id bound to its parent, not a free one.
         above = self._spending.account_of_forks(principal)
         self.agents.register(child, parent=principal, account=above)
@@ -217,7 +219,7 @@ class Kernel:
             BudgetExceededError: naming the account that has not enough left.
             ContractError: if a contract or policy is broken; nothing is reserved then.
         """
-        mandate = self._mandates.of(principal)
+        mandate = self._limited(principal)
         return self._spending.reserve(principal, mandate, amounts, operation=operation, ttl_s=ttl_s)
 
     def charge(self, principal: Principal, amounts: Mapping[str, int]) -> None:
@@ -226,7 +228,7 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy is broken.
         """
-        self._spending.charge(principal, self._mandates.of(principal), amounts)
+        self._spending.charge(principal, self._limited(principal), amounts)
 
     def pay_call(self, principal: Principal, mandate: Mandate) -> None:
         """Spend one tool call of those that the mandate allows.
@@ -234,6 +236,7 @@ class Kernel:
         Raises:
             BudgetExceededError: if an account has no call left, or no time for one.
         """
+        self._limit_above(principal)
         self._spending.pay_call(principal, mandate)
 
     def apply_limits(self, principal: Principal) -> None:
@@ -242,7 +245,16 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        self._spending.apply_limits(principal, self._mandates.of(principal))
+        self._spending.apply_limits(principal, self._limited(principal))
+
+    def _limited(self, principal: Principal) -> Mandate:
+        """Return a principal's mandate, once the accounts above a fork are limited as declared."""
+        self._limit_above(principal)
+        return self._mandates.of(principal)
+
+    def _limit_above(self, principal: Principal) -> None:
+        for above in self._spending.above(principal):
+            self._spending.apply_limits(above, self._mandates.of(above))
 
     def record(
         self, principal: Principal, event: str, detail: dict[str, Any], *, synced: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fmos.ledger.accounts import Account, account_of
+from fmos.ledger.accounts import UNNAMED, Account, account_of
 from fmos.ledger.ledger import Ledger
 from fmos.ledger.model import Reservation
 from fmos.ledger.windows import WINDOWS
@@ -42,9 +42,18 @@ class Spending:
             principal.tenant,
             principal.application,
             principal.agent,
-            principal.session or "-",
+            principal.session or UNNAMED,
             under=Account.parse(above) if above else None,
         )
+
+    def above(self, principal: Principal) -> list[Principal]:
+        """Return whom a fork spends under: each agent and session that its account lies below."""
+        path = self.account(principal).path
+        agents = [part for part in path if part.kind == "agent"][:-1]
+        return [
+            principal.model_copy(update={"agent": part.name, "session": _session_below(part, path)})
+            for part in agents
+        ]
 
     def account_of_forks(self, principal: Principal) -> Account:
         """Return the account that agents forked by a principal spend under.
@@ -110,3 +119,11 @@ class Spending:
         if len(self._applied) >= _REMEMBERED:
             self._applied.clear()
         self._applied[session] = mandate
+
+
+def _session_below(agent: Account, path: tuple[Account, ...]) -> str:
+    """Return the session of an agent that a path goes through; empty where it names none."""
+    found = next(
+        (part.name for part in path if part.kind == "session" and part.parent == agent), ""
+    )
+    return "" if found == UNNAMED else found

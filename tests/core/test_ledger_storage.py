@@ -247,3 +247,17 @@ def test_an_account_knows_its_path() -> None:
     assert ACCOUNT.child("step", "7").path[:-1] == ACCOUNT.path
     with pytest.raises(ValueError, match="of the tenant 'u' cannot lie under"):
         account_of("u", "", "kid", under=ACCOUNT)
+
+
+def test_what_waits_for_a_commit_is_forgotten_with_its_part(tmp_path: Path) -> None:
+    """An action of a part that was rolled back does not run, unless it runs always."""
+    database = Database(tmp_path / "k.db")
+    ran: list[str] = []
+    with database.transaction():
+        database.after(lambda: ran.append("kept"))
+        with pytest.raises(ZeroDivisionError), database.transaction():
+            database.after(lambda: ran.append("rolled back"))
+            database.after(lambda: ran.append("always"), always=True)
+            raise ZeroDivisionError
+        assert ran == []
+    assert ran == ["kept", "always"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from fmos.clock import FixedClock
 from fmos.contract.manifest import Manifest
 from fmos.errors import BudgetExceededError, ContractError, DeniedError
 from fmos.ledger.model import Reservation
@@ -13,6 +17,13 @@ from fmos.types import OperationKind, Principal
 HEAD = "apiVersion: agentos/v0.2\nkind: AgentContract\n"
 POLICY = "apiVersion: agentos/v0.2\nkind: Policy\n"
 BOSS = Principal(agent="boss", session="s1")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    """A kernel over a fresh home, whose clock the test moves."""
+    with Kernel.open(tmp_path / "home", clock=FixedClock()) as opened:
+        yield opened
 
 
 def contract(kernel: Kernel, name: str = "boss", more: str = "") -> None:
@@ -231,9 +242,9 @@ def test_consent_that_cannot_be_asked_for_is_a_refusal(kernel: Kernel) -> None:
 def test_a_call_is_within_the_limits_and_what_happened_is_a_debt(kernel: Kernel) -> None:
     """What is yet to happen is refused past a limit; what has happened is recorded as debt."""
     contract(kernel, more="budgets: { tool_calls: 1 }\n")
-    kernel.pay_call(BOSS, kernel.mandate(BOSS))
+    kernel.pay_call(BOSS)
     with pytest.raises(BudgetExceededError, match="tool_calls"):
-        kernel.pay_call(BOSS, kernel.mandate(BOSS))
+        kernel.pay_call(BOSS)
     kernel.charge(BOSS, {"tool_calls": 2})
     balance = next(b for b in kernel.ledger.status(kernel.account(BOSS)) if b.limit is not None)
     assert (balance.spent, balance.debt) == (3, 2)
@@ -242,10 +253,10 @@ def test_a_call_is_within_the_limits_and_what_happened_is_a_debt(kernel: Kernel)
 def test_no_call_begins_when_the_time_is_used_up(kernel: Kernel) -> None:
     """Where `wall_seconds` are limited, a call needs some left; what it takes is known later."""
     contract(kernel, more="budgets: { wall_seconds: 10 }\n")
-    kernel.pay_call(BOSS, kernel.mandate(BOSS))
+    kernel.pay_call(BOSS)
     kernel.charge(BOSS, {"wall_seconds": 12})
     with pytest.raises(BudgetExceededError, match="wall_seconds"):
-        kernel.pay_call(BOSS, kernel.mandate(BOSS))
+        kernel.pay_call(BOSS)
 
 
 def test_a_policy_may_demand_a_contract(kernel: Kernel) -> None:
@@ -267,3 +278,102 @@ def test_a_fork_keeps_its_parents_role(kernel: Kernel) -> None:
     assert found is not None
     assert found.grants("fs.read")
     assert not found.grants("fs.write")
+
+
+INTERN = BOSS.model_copy(update={"role": "intern"})
+INTERNS = "must: { budgets: { agent: { tokens: 100 } } }\n"
+
+
+def test_another_session_does_not_undo_a_roles_limit(kernel: Kernel) -> None:
+    """What sessions share has the limits of whoever acts, each time it acts."""
+    contract(kernel, more="budgets: { agent: { tokens: 1000 } }\n")
+    policy(kernel, "role", INTERNS, name="intern")
+    spend(kernel, INTERN, 60, "o1")
+    free = BOSS.model_copy(update={"session": "s2"})
+    spend(kernel, free, 1, "o2")
+    for number in range(2):
+        with pytest.raises(BudgetExceededError, match="agent:boss'"):
+            kernel.reserve(INTERN, {"tokens": 60}, operation=f"o3-{number}")
+        spend(kernel, free, 1, f"o4-{number}")
+
+
+def test_a_fork_does_not_shake_off_the_role_that_forked_it(kernel: Kernel) -> None:
+    """Under another role, or none, a fork has what its parent's role leaves, and no more."""
+    contract(kernel)
+    policy(kernel, "role", INTERNS + "  \n", name="intern")
+    spend(kernel, INTERN, 90, "o1")
+    kid = kernel.fork_agent(INTERN, "kid").model_copy(update={"role": "", "session": "k"})
+    with pytest.raises(BudgetExceededError, match="agent:boss"):
+        kernel.reserve(kid, {"tokens": 11}, operation="o2")
+    found = kernel.contract(kid)
+    assert found is not None
+    assert found.budgets.agent.tokens == 100
+
+
+def test_dropping_a_fork_does_not_free_its_own_forks(kernel: Kernel) -> None:
+    """A fork of a dropped fork goes on under the agent at the beginning."""
+    contract(kernel, more="budgets: { agent: { tokens: 100 } }\n")
+    kid = kernel.fork_agent(BOSS, "kid")
+    grandkid = kernel.fork_agent(kid, "grandkid")
+    kernel.contracts.save(f"{HEAD}name: grandkid\ncapabilities: [fs.read, shell.run]\n")
+    kernel.drop_agent(kid)
+    assert kernel.agents.ancestors(grandkid) == ["boss"]
+    found = kernel.contract(grandkid)
+    assert found is not None
+    assert not found.grants("shell.run")
+    with pytest.raises(BudgetExceededError):
+        kernel.reserve(grandkid, {"tokens": 101}, operation="o1")
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "must: { budgets: { tenant: { tool_calls: 3 } } }\n",
+        "must: { budgets: { organisation: { per_minute: { tool_calls: 3 } } } }\n",
+        "must: { budgets: { wall_seconds: 8 } }\n",
+    ],
+)
+def test_a_call_spends_of_every_limit_of_its_path(kernel: Kernel, limit: str) -> None:
+    """Wherever calls or their time are limited, a call of the agent spends of it."""
+    contract(kernel)
+    assert not kernel.limits_calls(BOSS)
+    policy(kernel, "platform", limit)
+    assert kernel.limits_calls(BOSS)
+
+
+def test_a_call_spends_of_a_limit_set_by_hand(kernel: Kernel) -> None:
+    """A person's limit of time stops calls as a declared one does."""
+    contract(kernel)
+    kernel.ledger.set_limit(kernel.account(BOSS), "wall_seconds", 10)
+    assert kernel.limits_calls(BOSS)
+    kernel.charge(BOSS, {"wall_seconds": 60})
+    with pytest.raises(BudgetExceededError, match="wall_seconds"):
+        kernel.pay_call(BOSS)
+
+
+def test_calls_are_shared_fairly_between_tenants(kernel: Kernel) -> None:
+    """A tenant that was refused gets its share of the next window of calls."""
+    policy(
+        kernel,
+        "platform",
+        "must: { budgets: { organisation: { per_minute: { tool_calls: 10 } } } }\n",
+    )
+    clock = kernel.clock
+    assert isinstance(clock, FixedClock)
+    clock.advance(60 - clock.now_ns() // 10**9 % 60)  # to the beginning of a window
+    greedy, modest = (Principal(tenant=name, agent="a", session="s") for name in ("aa", "bb"))
+    got: dict[str, list[int]] = {"aa": [], "bb": []}
+    for _ in range(3):
+        for who in (greedy, modest):
+            got[who.tenant].append(sum(_paid(kernel, who) for _ in range(10)))
+        clock.advance(60)
+    assert got["aa"][0] == 10
+    assert got["aa"][2] == got["bb"][2] == 5
+
+
+def _paid(kernel: Kernel, who: Principal) -> bool:
+    try:
+        kernel.pay_call(who)
+    except BudgetExceededError:
+        return False
+    return True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,8 +9,11 @@ from fmos.audit.record import verify
 from fmos.errors import ArgumentError, PrincipalError
 from fmos.runtime.kernel import Kernel
 from fmos.traps.table import TrapTable
-from fmos.types import Operation, OperationClass, OperationKind, Principal, Verdict
+from fmos.types import Decision, Operation, OperationClass, OperationKind, Principal, Verdict
+from fmos_trust.approvals import Approvals
 from fmos_trust.tools import TrustTools
+
+Check = Callable[..., Verdict]
 
 SECRET = "Zq8rT2mVx91LpW4k"
 OBSERVED = {"source": "read_file", "text": f"API_TOKEN={SECRET}\n"}
@@ -211,3 +215,48 @@ def test_operation_cannot_name_another_agent(tools: TrustTools) -> None:
     assert tools.call("trust_check", {"operation": operation})["decision"] == "allow"
     with pytest.raises(PrincipalError):
         tools.call("trust_check", {"operation": operation, "agent": "someone"})
+
+
+def test_a_denied_kind_is_denied_whatever_the_tool_is_called(
+    kernel: Kernel, tools: TrustTools, check: Check
+) -> None:
+    """A policy that denies a kind denies every tool of it, though its capability is granted."""
+    assert check("write_file", path="/out/a", text="x").decision is Decision.ALLOW
+    (kernel.home.policies / "a.yaml").write_text(
+        "apiVersion: agentos/v0.2\nkind: Policy\nlayer: admin\nmust: { deny: [tool.call] }\n"
+    )
+    verdict = check("write_file", path="/out/a", text="x")
+    assert verdict.decision is Decision.DENY
+    assert "tool.call" in verdict.reason
+    table = TrapTable.model_validate(tools.call("trust_table", {}))
+    assert {str(rule.operation_class) for rule in table.rules} == {"privileged"}
+
+
+def test_what_is_limited_by_a_tenant_does_not_run_at_once(
+    kernel: Kernel, tools: TrustTools
+) -> None:
+    """With calls limited on any account of the path the table lets none pass."""
+    table = TrapTable.model_validate(tools.call("trust_table", {}))
+    assert "innocuous" in {str(rule.operation_class) for rule in table.rules}
+    (kernel.home.policies / "a.yaml").write_text(
+        "apiVersion: agentos/v0.2\nkind: Policy\nlayer: admin\n"
+        "must: { budgets: { tenant: { tool_calls: 3 } } }\n"
+    )
+    table = TrapTable.model_validate(tools.call("trust_table", {}))
+    assert {str(rule.operation_class) for rule in table.rules} == {"privileged"}
+
+
+def test_a_call_without_budget_does_not_use_up_its_approval(
+    kernel: Kernel, tools: TrustTools, check: Check
+) -> None:
+    """What a person approved may still run once there is budget for it."""
+    account = kernel.account(Principal(agent="writer", session="s1"))
+    asked = check("run", command="rm -r /out/x")
+    assert asked.approval
+    Approvals(kernel).decide(asked.approval, True, "ann")
+    kernel.ledger.set_limit(account, "tool_calls", 0)
+    refused = check("run", approval=asked.approval, command="rm -r /out/x")
+    assert refused.decision is Decision.DENY
+    kernel.ledger.set_limit(account, "tool_calls", 1)
+    allowed = check("run", approval=asked.approval, command="rm -r /out/x")
+    assert allowed.decision is Decision.ALLOW

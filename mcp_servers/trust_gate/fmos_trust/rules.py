@@ -36,7 +36,16 @@ def has_contract(facts: Facts) -> Reason | None:
 def has_capability(facts: Facts) -> Reason | None:
     """The tool or its capability is in the contract's list."""
     contract = facts.contract
-    if contract is None or contract.grants(facts.tool, facts.capability):
+    kind = facts.operation.kind.value
+    if contract is None:
+        return None
+    if contract.denies(kind):
+        return Reason(
+            code="trust.capability",
+            rule="capability",
+            message=f"contract or policies deny every {kind!r}; tell the user that you cannot",
+        )
+    if contract.grants(facts.tool, facts.capability):
         return None
     granted = ", ".join(contract.capabilities) or "nothing"
     return Reason(

@@ -56,7 +56,7 @@ class TrustService:
         try:
             mandate = self._kernel.mandate(who)
             facts = self._facts(asked, mandate)
-            verdict = self._decide(facts, mandate, approval)
+            verdict = self._decide(facts, approval)
             synced = facts.is_synced and verdict.allowed
             table = self._version(who, mandate.contract)
         except Exception as error:  # a rule that fails must deny, whatever the failure
@@ -104,6 +104,7 @@ class TrustService:
             agent=who.agent_key,
             tenant=who.tenant,
             private=self._private,
+            metered=kernel.limits_calls(who),
         )
 
     def table_version(self, who: Principal) -> str:
@@ -119,6 +120,7 @@ class TrustService:
             agent=who.agent_key,
             tenant=who.tenant,
             private=self._private,
+            metered=self._kernel.limits_calls(who),
         )
 
     def _tools(self, who: Principal) -> Toolbox:
@@ -141,28 +143,35 @@ class TrustService:
             )
         )
 
-    def _decide(self, facts: Facts, mandate: Mandate, approval: str) -> Verdict:
+    def _decide(self, facts: Facts, approval: str) -> Verdict:
         forbidden = apply_rules(FORBIDDING, facts)
         if forbidden:
             return _deny(facts.operation, forbidden, facts.policy)
         asking = apply_rules(ASKING, facts)
-        if not asking:
-            allowed = _reason("trust.allowed", "the contract allows it", "allow")
-            verdict = _verdict(facts.operation, Decision.ALLOW, (allowed,), facts.policy)
-        elif approval:
-            verdict = self._with_approval(facts, approval, asking)
-        else:
-            verdict = self._ask(facts, asking)
-        return self._paid(facts, mandate, verdict) if verdict.allowed else verdict
-
-    def _paid(self, facts: Facts, mandate: Mandate, verdict: Verdict) -> Verdict:
-        """Return the verdict on a call that its account can pay for; it counts when allowed."""
+        if asking and not approval:
+            return self._ask(facts, asking)
+        allowed = _reason("trust.allowed", "the contract allows it", "allow")
+        verdict = _verdict(facts.operation, Decision.ALLOW, (allowed,), facts.policy)
         try:
-            self._kernel.pay_call(facts.operation.principal, mandate)
+            if not asking:
+                self._kernel.pay_call(facts.operation.principal)
+                return verdict
+            return self._approved_and_paid(facts, approval, asking)
         except BudgetExceededError as error:
             spent = _reason("budget.exceeded", str(error), "ledger")
             return _deny(facts.operation, (spent,), facts.policy)
-        return verdict
+
+    def _approved_and_paid(
+        self, facts: Facts, approval: str, asking: tuple[Reason, ...]
+    ) -> Verdict:
+        """Use an approval and pay for the call, both or neither."""
+        who = facts.operation.principal
+        self._kernel.apply_limits(who)
+        with self._kernel.database.transaction():
+            verdict = self._with_approval(facts, approval, asking)
+            if verdict.allowed:
+                self._kernel.pay_call(who)
+            return verdict
 
     def _with_approval(self, facts: Facts, approval: str, asking: tuple[Reason, ...]) -> Verdict:
         operation, policy = facts.operation, facts.pinned

@@ -24,6 +24,7 @@ from fmos.contract.model import AgentContract
 from fmos.contract.parse import load_file
 from fmos.errors import ArgumentError, MissingExtraError, NotFoundError
 from fmos.runtime.kernel import Kernel
+from fmos.runtime.limits import OF_CALLS, limits_of
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Principal, checked_id
 from fmos_trust.approvals import Approvals
@@ -70,7 +71,7 @@ def _contract_report(request: Request) -> Report:
                 hint="name an agent or a contract file",
             )
         return Report()
-    contract, registered = _under_contract(request)
+    contract, registered, metered = _under_contract(request)
     known = {tool.name: tool for tool in registered}
     # The same descriptor in both places is one; two that differ must be seen as two.
     tools = [*registered, *(tool for tool in manifest if known.get(tool.name) != tool)]
@@ -79,12 +80,13 @@ def _contract_report(request: Request) -> Report:
         tools,
         tenant=request.tenant,
         private=sorted({str(request.home), str(request.home.resolve())}),
+        metered=metered,
         file=str(request.tools or request.contract),
     )
 
 
-def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescriptor]]:
-    """Return the effective contract, and the tools that are registered for its agent."""
+def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescriptor], bool]:
+    """Return the effective contract, the tools of its agent, and whether its calls are limited."""
     home = Home(request.home)
     named = request.contract
     is_file = named.endswith((".yaml", ".yml")) or "/" in named
@@ -97,14 +99,17 @@ def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescripto
             lineage = kernel.agents.lineage(who)
             tools = list(TrustStore(kernel.database).tools(who.tenant, lineage).values())
             if own is None and (effective := kernel.contract(who)) is not None:
-                return effective, tools
+                return effective, tools, kernel.limits_calls(who)
     own = own or ContractLibrary(home.contracts).get(agent)
     if own is None:
         raise NotFoundError(
             f"there is no contract for the agent {agent!r} in {str(home.contracts)!r}",
             hint="put one there, or name a contract file",
         )
-    return merge(own, PolicyLibrary(home.policies).for_principal(who)).contract, tools
+    merged = merge(own, PolicyLibrary(home.policies).for_principal(who))
+    limits = limits_of(merged.contract, merged.accounts).values()
+    metered = any(not OF_CALLS.isdisjoint(name for name, _ in each) for each in limits)
+    return merged.contract, tools, metered
 
 
 def _manifest(path: Path) -> list[ToolDescriptor]:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fmos.audit.keys import AuditKeys
+from fmos.check import meters
 from fmos.check.advice import cautions, declared_limits, unmetered
 from fmos.check.canary import SeamResults
-from fmos.check.meters import metered
 from fmos.check.model import CheckedContract, Report
 from fmos.check.sensitive import Nature
 from fmos.check.static import check_table
 from fmos.clock import SystemClock
 from fmos.contract.model import AgentContract
+from fmos.runtime.limits import OF_CALLS, limits_of
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import compile_table
 from fmos.types import DEFAULT_TENANT
@@ -27,6 +28,7 @@ def check_contract(
     agent: str = "",
     tenant: str = DEFAULT_TENANT,
     private: Sequence[str] = (),
+    metered: bool | None = None,
     file: str = "",
 ) -> Report:
     """Return what the trap table of a contract lets pass, and what of the contract is not kept.
@@ -39,17 +41,20 @@ def check_contract(
         agent: The agent's key, where it is not the contract's name.
         tenant: The agent's tenant.
         private: Absolute host paths that are never the agent's, such as the FMOS home.
+        metered: Whether calls or their time are limited; by default what the contract itself says.
         file: Where contract or manifest are, for the gaps.
     """
+    spends = _limits_calls(contract) if metered is None else metered
     with tempfile.TemporaryDirectory(prefix="fmos-check-") as folder:
         keys = AuditKeys(Path(folder))
         table = compile_table(
-            contract, tools, keys, SystemClock(), agent=agent, tenant=tenant, private=private
-        )
-    found = check_table(table, Nature(contract, tools, private), file=file)
+            contract, tools, keys, SystemClock(), agent=agent, tenant=tenant, private=private,
+            metered=spends,
+        )  # fmt: skip
+    found = check_table(table, Nature(contract, tools, private, spends), file=file)
     warnings = [*cautions(contract, tools)]
     limits = declared_limits(contract)
-    warnings += unmetered(contract, metered(limits))
+    warnings += unmetered(contract, meters.metered(limits))
     return Report(
         contract=CheckedContract(agent=agent or contract.name, digest=contract.digest),
         table_version=table.version,
@@ -71,4 +76,11 @@ def with_seams(report: Report, results: Iterable[SeamResults]) -> Report:
             "warnings": (*report.warnings, *(said for each in driven for said in each.warnings)),
             "proven": not gaps,
         }
+    )
+
+
+def _limits_calls(contract: AgentContract) -> bool:
+    return any(
+        not OF_CALLS.isdisjoint(name for name, _ in limits)
+        for limits in limits_of(contract, {}).values()
     )

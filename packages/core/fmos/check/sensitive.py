@@ -43,11 +43,13 @@ class Nature:
         contract: The effective contract; None where there is none.
         tools: Every descriptor that is known, also several of one name.
         private: Absolute host paths that are never the agent's, such as the FMOS home.
+        metered: Calls, or the time they take, are limited on some account that pays for them.
     """
 
     contract: AgentContract | None
     tools: Sequence[ToolDescriptor] = ()
     private: Sequence[str] = ()
+    metered: bool = False
 
     def why_sensitive(self, operation: Operation) -> str:
         """Return why an operation is sensitive, or an empty text if it is not."""
@@ -69,8 +71,11 @@ class Nature:
         """Return what makes every call of a tool sensitive."""
         if tool.effect != "read":
             return f"its effect is {tool.effect!r}"
+        if self.metered:
+            return "it spends of a limit of calls or of time"
         names = {tool.name, tool.capability}
-        if not names & set(contract.capabilities) or names & set(contract.security.deny):
+        denied = {*names, kind.value} & set(contract.security.deny)
+        if not names & set(contract.capabilities) or denied:
             return "the contract does not grant it, so it must be refused"
         if {*names, kind.value} & set(contract.security.consent_for):
             return "the contract wants a person's consent"

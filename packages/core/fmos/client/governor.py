@@ -308,7 +308,7 @@ class Governor:
         arguments = {"operation": _dump(operation), **said}
         try:
             verdict = Verdict.from_answer(self.client.call("trust_check", arguments))
-        except Exception:
+        except BaseException:
             self._put_back(queued)
             raise
         self._heard(verdict.table)

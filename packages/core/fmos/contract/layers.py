@@ -67,9 +67,9 @@ class PolicyLibrary:
         self._bound: dict[tuple[str, ...], tuple[Policy, ...]] = {}
 
     def for_principal(
-        self, principal: Principal, *contracts: AgentContract | None
+        self, principal: Principal, *contracts: AgentContract | None, roles: Iterable[str] = ()
     ) -> tuple[Policy, ...]:
-        """Return the policies that bind a principal, by its own role and by the contracts'.
+        """Return the policies that bind a principal, by its own role, by `roles` and contracts'.
 
         Give the contracts of its ancestors too: a fork is bound by what binds its parent. The same
         objects come back until a file changes.
@@ -80,6 +80,7 @@ class PolicyLibrary:
         key = (
             principal.tenant,
             principal.role,
+            *roles,
             *(contract.role for contract in contracts if contract is not None),
         )
         with self._lock:

@@ -359,13 +359,9 @@ class AgentContract(ContractBody):
         """Return whether one of the labels (tool, capability, derived) needs consent."""
         return any(label in self.security.consent_for for label in labels)
 
-    @property
-    def limits_calls(self) -> bool:
-        """Whether the number of tool calls is limited, for a session, the agent or a window."""
-        budgets = self.budgets
-        limited = [budgets.tool_calls, budgets.agent.tool_calls]
-        limited += [getattr(budgets, window).tool_calls for window in WINDOWS]
-        return any(amount is not None for amount in limited)
+    def denies(self, *labels: str) -> bool:
+        """Return whether one of the labels (tool, capability, kind) is refused."""
+        return any(label in self.security.deny for label in labels)
 
     def is_synced(self, *labels: str) -> bool:
         """Return whether the intent of such an operation must be on the disk before it runs."""

@@ -180,7 +180,10 @@ class Ledger:
         with self._database.transaction():
             book = self._book(payer, amounts.keys() | wanted.keys())
             refused = book.refusal(wanted) if needed is not None else None
+            if refused is None and needed is not None and book.rates:
+                refused = self._contention.refusal(book, wanted)
             if refused is not None:
+                self._note(_Ask(payer, wanted, "", 0, None), refused)
                 raise refused.error()
             now = Row(0, "", 0, payer, "open", book.now_ns, 0, {}, None)
             told = book.spend(now, amounts)
@@ -247,6 +250,16 @@ class Ledger:
             for line in lines
             if line.window == "total" or line.cap is not None
         )
+
+    def limited(self, account: str) -> set[str]:
+        """Return the resources that a limit on the path of an account is set for.
+
+        Raises:
+            ArgumentError: if the account is not one.
+        """
+        ids = self._known_ids(Account.parse(account))
+        lines = self._store.lines(ids) if ids else []
+        return {line.resource for line in lines if line.cap is not None}
 
     def alerts(self, account: str, since: int = 0) -> tuple[Alert, ...]:
         """Return the alerts of every account on the path whose id is above `since`, by id.

@@ -49,7 +49,7 @@ class Kernel:
         self.contracts = ContractLibrary(home.contracts)
         self._keys = KeyRing(home.keys, self.database, self.clock)
         self._branches = AgentBranches(home, self.agents)
-        self._spending = Spending(self.ledger, self.agents)
+        self._spending = Spending(self.database, self.ledger, self.agents)
         self.projects = ProjectPolicies(self.database, self.clock)
         self._mandates = Mandates(
             self.contracts, PolicyLibrary(home.policies), self.projects, self.agents
@@ -219,8 +219,9 @@ class Kernel:
             BudgetExceededError: naming the account that has not enough left.
             ContractError: if a contract or policy is broken; nothing is reserved then.
         """
-        mandate = self._limited(principal)
-        return self._spending.reserve(principal, mandate, amounts, operation=operation, ttl_s=ttl_s)
+        return self._spending.reserve(
+            self._bound(principal), amounts, operation=operation, ttl_s=ttl_s
+        )
 
     def charge(self, principal: Principal, amounts: Mapping[str, int]) -> None:
         """Spend what was used already, whatever the limits say.
@@ -228,16 +229,19 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy is broken.
         """
-        self._spending.charge(principal, self._limited(principal), amounts)
+        self._spending.charge(self._bound(principal), amounts)
 
-    def pay_call(self, principal: Principal, mandate: Mandate) -> None:
-        """Spend one tool call of those that the mandate allows.
+    def pay_call(self, principal: Principal) -> None:
+        """Spend one tool call of those that the principal may make.
 
         Raises:
             BudgetExceededError: if an account has no call left, or no time for one.
         """
-        self._limit_above(principal)
-        self._spending.pay_call(principal, mandate)
+        self._spending.pay_call(self._bound(principal))
+
+    def limits_calls(self, principal: Principal) -> bool:
+        """Return whether a tool call spends of a limit: then none may run at once."""
+        return self._spending.limits_calls(self._bound(principal))
 
     def apply_limits(self, principal: Principal) -> None:
         """Bring the principal's accounts to the limits that are declared now.
@@ -245,16 +249,12 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        self._spending.apply_limits(principal, self._limited(principal))
+        self._spending.apply_limits(self._bound(principal))
 
-    def _limited(self, principal: Principal) -> Mandate:
-        """Return a principal's mandate, once the accounts above a fork are limited as declared."""
-        self._limit_above(principal)
-        return self._mandates.of(principal)
-
-    def _limit_above(self, principal: Principal) -> None:
-        for above in self._spending.above(principal):
-            self._spending.apply_limits(above, self._mandates.of(above))
+    def _bound(self, principal: Principal) -> list[tuple[Principal, Mandate]]:
+        """Return a principal and who forked it, each with what binds it now."""
+        everybody = [principal, *self.agents.origins(principal)]
+        return [(each, self._mandates.of(each)) for each in everybody]
 
     def record(
         self, principal: Principal, event: str, detail: dict[str, Any], *, synced: bool = False

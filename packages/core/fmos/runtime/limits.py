@@ -12,6 +12,9 @@ from fmos.ledger.windows import Window
 #: Resource and window to amount.
 DeclaredLimits: TypeAlias = dict[tuple[str, Window], int]
 
+#: What a tool call uses.
+OF_CALLS = frozenset({"tool_calls", "wall_seconds"})
+
 #: What policies call the accounts that agents share.
 _SHARED: dict[str, AccountKind] = {"application": "app", "tenant": "tenant", "organisation": "org"}
 

@@ -75,15 +75,19 @@ class Mandates:
             ContractError: if a contract or policy that binds it is broken.
         """
         contracts = self._asked(principal)
-        policies = self._policies.for_principal(principal, *contracts)
+        origins = self._agents.origins(principal)
+        roles = [origin.role for origin in origins]
+        policies = self._policies.for_principal(principal, *contracts, roles=roles)
         key = (principal.tenant, principal.agent_key, principal.role, principal.project)
         known = self._computed.get(key)
         same = known and _same(known.contracts, contracts) and _same(known.policies, policies)
         merged = known.merged if known and same else _merged(principal, contracts, policies)
         within = merged
-        if principal.project:  # looked at each time: a trusted folder that changed is an error
+        # A fork stays in its parents' projects. Looked at each time: one that changed is an error.
+        projects = dict.fromkeys([principal.project, *(origin.project for origin in origins)])
+        for project in filter(None, projects):
             names = self._names(principal)
-            within = self._projects.tightened(principal.project, merged, principal, lineage=names)
+            within = self._projects.tightened(project, within, principal, lineage=names)
         if known and known.merged is merged and known.mandate.merged is within:
             return known.mandate
         mandate = _sealed(within, policies, declared=bool(contracts))

@@ -6,29 +6,33 @@ changed contract counts from the next operation on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias, TypeVar
 
+from fmos.errors import BudgetExceededError
 from fmos.ledger.accounts import UNNAMED, Account, account_of
 from fmos.ledger.ledger import Ledger
 from fmos.ledger.model import Reservation
-from fmos.ledger.windows import WINDOWS
 from fmos.runtime.agents import AgentRegistry
+from fmos.runtime.limits import OF_CALLS
 from fmos.runtime.mandates import Mandate
+from fmos.storage.database import Database
 from fmos.types import Principal
 
 _SOURCE = "contract"
 
-#: So many sessions are known to have their limits already.
-_REMEMBERED = 4096
+#: A principal with its mandate, and those of who forked it, nearest first.
+Bound: TypeAlias = Sequence[tuple[Principal, Mandate]]
+T = TypeVar("T")
 
 
 class Spending:
     """The accounts of one home's principals. Thread-safe."""
 
-    def __init__(self, ledger: Ledger, agents: AgentRegistry) -> None:
+    def __init__(self, database: Database, ledger: Ledger, agents: AgentRegistry) -> None:
+        self._database = database
         self._ledger = ledger
         self._agents = agents
-        self._applied: dict[Account, Mandate] = {}
         #: Whether reservations are given back as soon as this process ends, or at their time.
         self.ends_with_process = True
 
@@ -46,15 +50,6 @@ class Spending:
             under=Account.parse(above) if above else None,
         )
 
-    def above(self, principal: Principal) -> list[Principal]:
-        """Return whom a fork spends under: each agent and session that its account lies below."""
-        path = self.account(principal).path
-        agents = [part for part in path if part.kind == "agent"][:-1]
-        return [
-            principal.model_copy(update={"agent": part.name, "session": _session_below(part, path)})
-            for part in agents
-        ]
-
     def account_of_forks(self, principal: Principal) -> Account:
         """Return the account that agents forked by a principal spend under.
 
@@ -65,8 +60,7 @@ class Spending:
 
     def reserve(
         self,
-        principal: Principal,
-        mandate: Mandate,
+        bound: Bound,
         amounts: Mapping[str, int],
         *,
         operation: str,
@@ -78,52 +72,62 @@ class Spending:
             BudgetExceededError: naming the account that has not enough left.
             ArgumentError: if the operation's id was used before for something else.
         """
-        self.apply_limits(principal, mandate)
-        account = self.account(principal)
-        return self._ledger.reserve(
-            account, dict(amounts), operation=operation, ttl_s=ttl_s,
-            owner="here" if self.ends_with_process else None,
-        )  # fmt: skip
+        owner: Literal["here"] | None = "here" if self.ends_with_process else None
+        account = self.account(bound[0][0])
+        return self._limited(
+            bound,
+            lambda: self._ledger.reserve(
+                account, dict(amounts), operation=operation, ttl_s=ttl_s, owner=owner
+            ),
+        )
 
-    def charge(self, principal: Principal, mandate: Mandate, amounts: Mapping[str, int]) -> None:
+    def charge(self, bound: Bound, amounts: Mapping[str, int]) -> None:
         """Spend what was used already."""
-        self.apply_limits(principal, mandate)
-        self._ledger.charge(self.account(principal), amounts)
+        account = self.account(bound[0][0])
+        self._limited(bound, lambda: self._ledger.charge(account, amounts))
 
-    def pay_call(self, principal: Principal, mandate: Mandate) -> None:
+    def pay_call(self, bound: Bound) -> None:
         """Spend one tool call; where time is limited, some of it must be left as well.
 
         Raises:
             BudgetExceededError: naming the account that has not enough left.
         """
-        self.apply_limits(principal, mandate)
-        timed = any(
-            ("wall_seconds", w) in found for found in mandate.limits.values() for w in WINDOWS
-        )
-        needed = {"tool_calls": 1, "wall_seconds": 1} if timed else {"tool_calls": 1}
-        self._ledger.charge(self.account(principal), {"tool_calls": 1}, needed=needed)
+        account = self.account(bound[0][0])
 
-    def apply_limits(self, principal: Principal, mandate: Mandate) -> None:
-        """Give a principal's accounts the limits that its contract and the policies declare.
+        def pay() -> object:
+            timed = "wall_seconds" in self._ledger.limited(account)
+            needed = {"tool_calls": 1, "wall_seconds": 1} if timed else {"tool_calls": 1}
+            return self._ledger.charge(account, {"tool_calls": 1}, needed=needed)
 
-        The accounts of the agents above a fork keep what their own contracts gave them. Nothing is
-        written while the mandate is the one that was applied last.
+        self._limited(bound, pay)
+
+    def limits_calls(self, bound: Bound) -> bool:
+        """Return whether a tool call spends of a limit, declared or set by a person."""
+        declared = {
+            name for _, mandate in bound for each in mandate.limits.values() for name, _ in each
+        }
+        return not OF_CALLS.isdisjoint(declared | self._ledger.limited(self.account(bound[0][0])))
+
+    def apply_limits(self, bound: Bound) -> None:
+        """Give the accounts of a principal, and of who forked it, the limits declared for them.
+
+        Accounts that agents or sessions share have those of whoever acts; what is declared already
+        is only read.
         """
-        session = self.account(principal)
-        if self._applied.get(session) is mandate:
-            return
-        for part, limits in mandate.limits.items():
-            account = session.nearest(part)
-            if account is not None:
-                self._ledger.apply_limits(account, limits, source=_SOURCE)
-        if len(self._applied) >= _REMEMBERED:
-            self._applied.clear()
-        self._applied[session] = mandate
+        for principal, mandate in reversed(bound):
+            session = self.account(principal)
+            for part, limits in mandate.limits.items():
+                account = session.nearest(part)
+                if account is not None:
+                    self._ledger.apply_limits(account, limits, source=_SOURCE)
 
-
-def _session_below(agent: Account, path: tuple[Account, ...]) -> str:
-    """Return the session of an agent that a path goes through; empty where it names none."""
-    found = next(
-        (part.name for part in path if part.kind == "session" and part.parent == agent), ""
-    )
-    return "" if found == UNNAMED else found
+    def _limited(self, bound: Bound, work: Callable[[], T]) -> T:
+        """Do something to the accounts while no other session can change what is declared."""
+        refused: BudgetExceededError | None = None
+        with self._database.transaction():
+            self.apply_limits(bound)
+            try:
+                return work()
+            except BudgetExceededError as error:  # the limits stay, though nothing was spent
+                refused = error
+        raise refused

@@ -108,7 +108,11 @@ class Database:
             StorageError: if the disk is full or another process writes for 30 s; nothing is kept.
         """
         connection = self._connection()
-        return _savepoint(connection) if connection.in_transaction else self._outermost(connection)
+        return (
+            self._savepoint(connection)
+            if connection.in_transaction
+            else self._outermost(connection)
+        )
 
     @contextmanager
     def _outermost(self, connection: apsw.Connection) -> Iterator[None]:
@@ -127,10 +131,27 @@ class Database:
         if self._thread.done:
             self._finish(committed=True)
 
+    @contextmanager
+    def _savepoint(self, connection: apsw.Connection) -> Iterator[None]:
+        connection.execute("SAVEPOINT inner")
+        waiting = len(self._thread.done)
+        try:
+            yield
+        except BaseException:
+            # A full disk ends the whole transaction, and the savepoint with it.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK TO inner")
+                connection.execute("RELEASE inner")
+                done = self._thread.done
+                done[waiting:] = [each for each in done[waiting:] if each[1]]
+            raise
+        connection.execute("RELEASE inner")
+
     def after(self, action: Callable[[], None], *, always: bool = False) -> None:
         """Run something when this thread's transaction has been committed; at once without one.
 
-        `always` runs it after a rollback, too.
+        It is forgotten if the part of the transaction that it belongs to is rolled back. `always`
+        runs it after a rollback, too.
         """
         if self._connection().in_transaction:
             self._thread.done.append((action, always))
@@ -201,20 +222,6 @@ class Database:
             with self._lock:
                 self._connections.add(connection)
         return connection
-
-
-@contextmanager
-def _savepoint(connection: apsw.Connection) -> Iterator[None]:
-    connection.execute("SAVEPOINT inner")
-    try:
-        yield
-    except BaseException:
-        # A full disk ends the whole transaction, and the savepoint with it.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK TO inner")
-            connection.execute("RELEASE inner")
-        raise
-    connection.execute("RELEASE inner")
 
 
 def translate(error: apsw.Error, path: Path) -> Exception:

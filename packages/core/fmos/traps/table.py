@@ -234,6 +234,7 @@ def compile_table(
     private: Iterable[str] = (),
     signals: Thresholds | None = None,
     model: str = "",
+    metered: bool = False,
 ) -> TrapTable:
     """Return the signed table of an agent; without a contract every call traps.
 
@@ -249,10 +250,11 @@ def compile_table(
         private: Absolute host paths that no tool may touch unasked: the FMOS home, by every name.
         signals: The thresholds, without `sensitive`, which the contract says.
         model: Digest of the learned traps that clients must use; empty: none is required.
+        metered: A call spends of a limit, of calls or of time, so none may run at once.
     """
     now_ns = clock.now_ns()
     issued_ns = now_ns - now_ns % _NS
-    said = _content(contract, list(descriptors), agent, tenant, private, signals, model)
+    said = _content(contract, list(descriptors), agent, tenant, private, signals, model, metered)
     table = said.model_copy(
         update={
             "serial": now_ns // 1_000_000 if serial is None else serial,
@@ -279,18 +281,21 @@ class TableVersions:
         private: Iterable[str] = (),
         signals: Thresholds | None = None,
         model: str = "",
+        metered: bool = False,
     ) -> str:
         """Return the version of what `compile_table` makes of the same arguments.
 
         `contract` and `tools` are looked at again only when they are other objects than before.
         """
         hidden = tuple(sorted(private))
-        made_of = _MadeOf(contract, tools, hidden, signals, model)
+        made_of = _MadeOf(contract, tools, hidden, signals, model, metered)
         known = self._known.get((tenant, agent))
         if known is not None and known[0].is_same(made_of):
             return known[1]
         described = list(tools.values())
-        version = _version(_content(contract, described, agent, tenant, hidden, signals, model))
+        version = _version(
+            _content(contract, described, agent, tenant, hidden, signals, model, metered)
+        )
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[tenant, agent] = (made_of, version)
@@ -306,14 +311,15 @@ class _MadeOf:
     hidden: tuple[str, ...]
     signals: Thresholds | None
     model: str
+    metered: bool
 
     def is_same(self, other: _MadeOf) -> bool:
         """Return whether the other is made of the very same."""
-        rest = (self.hidden, self.signals, self.model)
+        rest = (self.hidden, self.signals, self.model, self.metered)
         return (
             self.contract is other.contract
             and self.tools is other.tools
-            and rest == (other.hidden, other.signals, other.model)
+            and rest == (other.hidden, other.signals, other.model, other.metered)
         )
 
 
@@ -325,6 +331,7 @@ def _content(
     private: Iterable[str],
     signals: Thresholds | None,
     model: str,
+    metered: bool,
 ) -> TrapTable:
     """What a table says, without when and by whom."""
     guarded = tuple(sorted({BUILT_IN[0], *(normalise(path) for path in private)}))
@@ -339,7 +346,7 @@ def _content(
         owners=OWNERS,
         protected=tuple(sorted({*BUILT_IN, *guarded})),
         guarded=guarded,
-        rules=tuple(_rule(contract, same) for same in _by_name(tools)),
+        rules=tuple(_rule(contract, same, metered) for same in _by_name(tools)),
         signals=_thresholds(contract, signals),
         model=model,
     )
@@ -360,16 +367,15 @@ def is_innocuous(contract: AgentContract, descriptor: ToolDescriptor) -> bool:
     """Return whether calls of a tool may run without a trap, as far as the tool itself goes.
 
     A tool that sends text out (an address, a command, a body) is never innocuous, whatever its
-    declared effect; nor is a file tool that does not say which argument is the path. Where calls
-    are limited, each one spends of the limit, so none is.
+    declared effect; nor is a file tool that does not say which argument is the path.
     """
     names = (descriptor.name, descriptor.capability, *(kind.value for kind in LOCAL_KINDS))
     paths = descriptor.arguments_of("path")
     return (
         descriptor.effect == "read"
         and contract.grants(descriptor.name, descriptor.capability)
-        and not contract.limits_calls
         and not contract.needs_consent(*names)
+        and not contract.denies(*names)
         and len(paths) == len(descriptor.roles)
         and (bool(paths) or not descriptor.capability.startswith("fs."))
     )
@@ -382,10 +388,10 @@ def _by_name(descriptors: Iterable[ToolDescriptor]) -> list[list[ToolDescriptor]
     return [found[name] for name in sorted(found)]
 
 
-def _rule(contract: AgentContract | None, same: list[ToolDescriptor]) -> TrapRule:
+def _rule(contract: AgentContract | None, same: list[ToolDescriptor], metered: bool) -> TrapRule:
     """Compile the descriptors of one name; two that differ are a doubt, so they trap."""
     first = same[0]
-    plain = contract is not None and all(item == first for item in same)
+    plain = contract is not None and not metered and all(item == first for item in same)
     if contract is None or not plain or not is_innocuous(contract, first):
         return TrapRule(tool=first.name, operation_class=OperationClass.PRIVILEGED)
     paths = first.arguments_of("path")

@@ -15,23 +15,23 @@ def test_ancestors_are_nearest_first(kernel: Kernel) -> None:
     kernel.agents.register(_agent("a"))
     kernel.agents.register(_agent("b"), parent=_agent("a"))
     kernel.agents.register(_agent("c"), parent=_agent("b"))
-    assert kernel.agents.ancestors(_agent("c")) == ["b", "a"]
-    assert kernel.agents.ancestors(_agent("a")) == []
-    assert kernel.agents.ancestors(_agent("c", tenant="other")) == []
+    assert kernel.agents.lineage(_agent("c"))[1:] == ("b", "a")
+    assert kernel.agents.lineage(_agent("a"))[1:] == ()
+    assert kernel.agents.lineage(_agent("c", tenant="other"))[1:] == ()
 
 
 def test_registering_again_forgets_no_parent(kernel: Kernel) -> None:
     """A fork cannot leave its parent's account by being registered anew."""
     kernel.agents.register(_agent("b"), parent=_agent("a"))
     kernel.agents.register(_agent("b"))
-    assert kernel.agents.ancestors(_agent("b")) == ["a"]
+    assert kernel.agents.lineage(_agent("b"))[1:] == ("a",)
 
 
 def test_a_circle_of_forks_ends(kernel: Kernel) -> None:
     """An id that comes back as a fork of its own fork does not loop."""
     kernel.agents.register(_agent("b"), parent=_agent("a"))
     kernel.agents.register(_agent("a"), parent=_agent("b"))
-    assert kernel.agents.ancestors(_agent("b")) == ["a"]
+    assert kernel.agents.lineage(_agent("b"))[1:] == ("a",)
 
 
 def test_a_fork_spends_from_its_parents_account(kernel: Kernel) -> None:

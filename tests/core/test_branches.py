@@ -69,7 +69,7 @@ def test_a_dropped_id_inherits_nothing(kernel: Kernel) -> None:
     assert kernel.contract(kid) is not None
     kernel.drop_agent(kid)
     kernel.agent_fs(kid)
-    assert kernel.agents.ancestors(kid) == []
+    assert kernel.agents.lineage(kid)[1:] == ()
     assert kernel.contract(kid) is None
     assert kernel.account(kid) == "org:default/tenant:default/app:-/agent:kid/session:-"
 
@@ -96,7 +96,7 @@ def test_a_fork_cannot_take_a_taken_id(kernel: Kernel) -> None:
         kernel.fork_agent(Principal(agent="boss"), "kid")
     with pytest.raises(ArgumentError, match="agent id"):
         kernel.fork_agent(Principal(agent="boss"), "kid\n")
-    assert kernel.agents.ancestors(Principal(agent="kid")) == []
+    assert kernel.agents.lineage(Principal(agent="kid"))[1:] == ()
 
 
 def test_an_agent_named_like_a_snapshot(kernel: Kernel) -> None:

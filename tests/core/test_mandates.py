@@ -242,9 +242,9 @@ def test_consent_that_cannot_be_asked_for_is_a_refusal(kernel: Kernel) -> None:
 def test_a_call_is_within_the_limits_and_what_happened_is_a_debt(kernel: Kernel) -> None:
     """What is yet to happen is refused past a limit; what has happened is recorded as debt."""
     contract(kernel, more="budgets: { tool_calls: 1 }\n")
-    kernel.pay_call(BOSS)
+    kernel.pay_call(kernel.standing(BOSS))
     with pytest.raises(BudgetExceededError, match="tool_calls"):
-        kernel.pay_call(BOSS)
+        kernel.pay_call(kernel.standing(BOSS))
     kernel.charge(BOSS, {"tool_calls": 2})
     balance = next(b for b in kernel.ledger.status(kernel.account(BOSS)) if b.limit is not None)
     assert (balance.spent, balance.debt) == (3, 2)
@@ -253,10 +253,10 @@ def test_a_call_is_within_the_limits_and_what_happened_is_a_debt(kernel: Kernel)
 def test_no_call_begins_when_the_time_is_used_up(kernel: Kernel) -> None:
     """Where `wall_seconds` are limited, a call needs some left; what it takes is known later."""
     contract(kernel, more="budgets: { wall_seconds: 10 }\n")
-    kernel.pay_call(BOSS)
+    kernel.pay_call(kernel.standing(BOSS))
     kernel.charge(BOSS, {"wall_seconds": 12})
     with pytest.raises(BudgetExceededError, match="wall_seconds"):
-        kernel.pay_call(BOSS)
+        kernel.pay_call(kernel.standing(BOSS))
 
 
 def test_a_policy_may_demand_a_contract(kernel: Kernel) -> None:
@@ -317,7 +317,7 @@ def test_dropping_a_fork_does_not_free_its_own_forks(kernel: Kernel) -> None:
     grandkid = kernel.fork_agent(kid, "grandkid")
     kernel.contracts.save(f"{HEAD}name: grandkid\ncapabilities: [fs.read, shell.run]\n")
     kernel.drop_agent(kid)
-    assert kernel.agents.ancestors(grandkid) == ["boss"]
+    assert kernel.agents.lineage(grandkid)[1:] == ("boss",)
     found = kernel.contract(grandkid)
     assert found is not None
     assert not found.grants("shell.run")
@@ -336,19 +336,19 @@ def test_dropping_a_fork_does_not_free_its_own_forks(kernel: Kernel) -> None:
 def test_a_call_spends_of_every_limit_of_its_path(kernel: Kernel, limit: str) -> None:
     """Wherever calls or their time are limited, a call of the agent spends of it."""
     contract(kernel)
-    assert not kernel.limits_calls(BOSS)
+    assert not kernel.limits_calls(kernel.standing(BOSS))
     policy(kernel, "platform", limit)
-    assert kernel.limits_calls(BOSS)
+    assert kernel.limits_calls(kernel.standing(BOSS))
 
 
 def test_a_call_spends_of_a_limit_set_by_hand(kernel: Kernel) -> None:
     """A person's limit of time stops calls as a declared one does."""
     contract(kernel)
     kernel.ledger.set_limit(kernel.account(BOSS), "wall_seconds", 10)
-    assert kernel.limits_calls(BOSS)
+    assert kernel.limits_calls(kernel.standing(BOSS))
     kernel.charge(BOSS, {"wall_seconds": 60})
     with pytest.raises(BudgetExceededError, match="wall_seconds"):
-        kernel.pay_call(BOSS)
+        kernel.pay_call(kernel.standing(BOSS))
 
 
 def test_calls_are_shared_fairly_between_tenants(kernel: Kernel) -> None:
@@ -373,7 +373,7 @@ def test_calls_are_shared_fairly_between_tenants(kernel: Kernel) -> None:
 
 def _paid(kernel: Kernel, who: Principal) -> bool:
     try:
-        kernel.pay_call(who)
+        kernel.pay_call(kernel.standing(who))
     except BudgetExceededError:
         return False
     return True

@@ -102,7 +102,7 @@ class BudgetService:
         """Return the balances of a session and of every account above it."""
         account = self._kernel.account(who)
         with suppress(ContractError):  # a broken contract must not hide what was spent
-            self._kernel.apply_limits(who)
+            self._kernel.apply_limits(self._kernel.standing(who))
         return Balances(account=account, balances=self._kernel.ledger.status(account))
 
     def _decide(self, operation: Operation) -> Verdict:

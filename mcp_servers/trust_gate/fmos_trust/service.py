@@ -10,10 +10,9 @@ from contextlib import suppress
 
 from fmos.audit.record import record_intent, record_outcome
 from fmos.canonical import content_digest
-from fmos.contract.model import AgentContract
 from fmos.errors import ArgumentError, BudgetExceededError, ContractError
 from fmos.runtime.kernel import Kernel
-from fmos.runtime.mandates import Mandate
+from fmos.runtime.standing import Standing
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import TableVersions, TrapTable, compile_table
 from fmos.types import (
@@ -54,11 +53,12 @@ class TrustService:
             self._settle_innocuous(who, item)
         asked = operation.model_copy(update={"principal": who})
         try:
-            mandate = self._kernel.mandate(who)
-            facts = self._facts(asked, mandate)
-            verdict = self._decide(facts, approval)
+            standing = self._kernel.standing(who)
+            tools = self._tools(standing)
+            facts = self._facts(asked, standing, tools)
+            verdict = self._decide(facts, approval, standing)
             synced = facts.is_synced and verdict.allowed
-            table = self._version(who, mandate.contract)
+            table = self._version(standing, tools)
         except Exception as error:  # a rule that fails must deny, whatever the failure
             verdict, synced, table = _deny(asked, (_failed(error),)), False, ""
         record_intent(self._kernel, asked, verdict, synced=synced)
@@ -96,35 +96,37 @@ class TrustService:
     def table(self, who: Principal) -> TrapTable:
         """Return the agent's trap table, compiled and signed now."""
         kernel = self._kernel
+        standing = kernel.standing(who)
         return compile_table(
-            kernel.contract(who),
-            self._tools(who).values(),
+            standing.mandate.contract,
+            self._tools(standing).values(),
             kernel.keys_of(who.tenant),
             kernel.clock,
             agent=who.agent_key,
             tenant=who.tenant,
             private=self._private,
-            metered=kernel.limits_calls(who),
+            metered=kernel.limits_calls(standing),
         )
 
     def table_version(self, who: Principal) -> str:
         """Return the version of the agent's trap table now; empty where none can be made."""
         with suppress(ContractError):  # the next verdict says so
-            return self._version(who, self._kernel.contract(who))
+            standing = self._kernel.standing(who)
+            return self._version(standing, self._tools(standing))
         return ""
 
-    def _version(self, who: Principal, contract: AgentContract | None) -> str:
+    def _version(self, standing: Standing, tools: Toolbox) -> str:
         return self._versions.of(
-            contract,
-            self._tools(who),
-            agent=who.agent_key,
-            tenant=who.tenant,
+            standing.mandate.contract,
+            tools,
+            agent=standing.principal.agent_key,
+            tenant=standing.principal.tenant,
             private=self._private,
-            metered=self._kernel.limits_calls(who),
+            metered=self._kernel.limits_calls(standing),
         )
 
-    def _tools(self, who: Principal) -> Toolbox:
-        return self._store.tools(who.tenant, self._kernel.agents.lineage(who))
+    def _tools(self, standing: Standing) -> Toolbox:
+        return self._store.tools(standing.principal.tenant, standing.lineage)
 
     def pending(self, who: Principal) -> Pending:
         """Return what of an agent waits for a person."""
@@ -143,7 +145,7 @@ class TrustService:
             )
         )
 
-    def _decide(self, facts: Facts, approval: str) -> Verdict:
+    def _decide(self, facts: Facts, approval: str, standing: Standing) -> Verdict:
         forbidden = apply_rules(FORBIDDING, facts)
         if forbidden:
             return _deny(facts.operation, forbidden, facts.policy)
@@ -154,23 +156,22 @@ class TrustService:
         verdict = _verdict(facts.operation, Decision.ALLOW, (allowed,), facts.policy)
         try:
             if not asking:
-                self._kernel.pay_call(facts.operation.principal)
+                self._kernel.pay_call(standing)
                 return verdict
-            return self._approved_and_paid(facts, approval, asking)
+            return self._approved_and_paid(facts, approval, asking, standing)
         except BudgetExceededError as error:
             spent = _reason("budget.exceeded", str(error), "ledger")
             return _deny(facts.operation, (spent,), facts.policy)
 
     def _approved_and_paid(
-        self, facts: Facts, approval: str, asking: tuple[Reason, ...]
+        self, facts: Facts, approval: str, asking: tuple[Reason, ...], standing: Standing
     ) -> Verdict:
         """Use an approval and pay for the call, both or neither."""
-        who = facts.operation.principal
-        self._kernel.apply_limits(who)
+        self._kernel.apply_limits(standing)
         with self._kernel.database.transaction():
             verdict = self._with_approval(facts, approval, asking)
             if verdict.allowed:
-                self._kernel.pay_call(who)
+                self._kernel.pay_call(standing)
             return verdict
 
     def _with_approval(self, facts: Facts, approval: str, asking: tuple[Reason, ...]) -> Verdict:
@@ -203,15 +204,14 @@ class TrustService:
             update=update
         )
 
-    def _facts(self, operation: Operation, mandate: Mandate) -> Facts:
-        who = operation.principal
-        lineage = self._kernel.agents.lineage(who)
+    def _facts(self, operation: Operation, standing: Standing, tools: Toolbox) -> Facts:
+        who, manifest = operation.principal, standing.mandate.manifest
         return Facts(
             operation=operation,
-            contract=mandate.contract,
-            policy=mandate.manifest.hash if mandate.manifest else "",
-            descriptor=self._store.tools(who.tenant, lineage).get(operation.name),
-            secrets=tuple(self._store.secrets(who.tenant, lineage)),
+            contract=standing.mandate.contract,
+            policy=manifest.hash if manifest else "",
+            descriptor=tools.get(operation.name),
+            secrets=tuple(self._store.secrets(who.tenant, standing.lineage)),
             keyed=self._keyed(who),
             home=str(self._kernel.home.path),
         )

@@ -24,7 +24,7 @@ from fmos.contract.model import AgentContract
 from fmos.contract.parse import load_file
 from fmos.errors import ArgumentError, MissingExtraError, NotFoundError
 from fmos.runtime.kernel import Kernel
-from fmos.runtime.limits import OF_CALLS, limits_of
+from fmos.runtime.limits import limits_calls, limits_of
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Principal, checked_id
 from fmos_trust.approvals import Approvals
@@ -98,8 +98,9 @@ def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescripto
         with Kernel.open(home.path) as kernel:
             lineage = kernel.agents.lineage(who)
             tools = list(TrustStore(kernel.database).tools(who.tenant, lineage).values())
-            if own is None and (effective := kernel.contract(who)) is not None:
-                return effective, tools, kernel.limits_calls(who)
+            standing = kernel.standing(who) if own is None else None
+            if standing is not None and (effective := standing.mandate.contract) is not None:
+                return effective, tools, kernel.limits_calls(standing)
     own = own or ContractLibrary(home.contracts).get(agent)
     if own is None:
         raise NotFoundError(
@@ -107,9 +108,8 @@ def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescripto
             hint="put one there, or name a contract file",
         )
     merged = merge(own, PolicyLibrary(home.policies).for_principal(who))
-    limits = limits_of(merged.contract, merged.accounts).values()
-    metered = any(not OF_CALLS.isdisjoint(name for name, _ in each) for each in limits)
-    return merged.contract, tools, metered
+    limits = limits_of(merged.contract, merged.accounts)
+    return merged.contract, tools, limits_calls(limits)
 
 
 def _manifest(path: Path) -> list[ToolDescriptor]:

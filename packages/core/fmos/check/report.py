@@ -15,7 +15,7 @@ from fmos.check.sensitive import Nature
 from fmos.check.static import check_table
 from fmos.clock import SystemClock
 from fmos.contract.model import AgentContract
-from fmos.runtime.limits import OF_CALLS, limits_of
+from fmos.runtime.limits import limits_calls, limits_of
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import compile_table
 from fmos.types import DEFAULT_TENANT
@@ -44,7 +44,7 @@ def check_contract(
         metered: Whether calls or their time are limited; by default what the contract itself says.
         file: Where contract or manifest are, for the gaps.
     """
-    spends = _limits_calls(contract) if metered is None else metered
+    spends = limits_calls(limits_of(contract, {})) if metered is None else metered
     with tempfile.TemporaryDirectory(prefix="fmos-check-") as folder:
         keys = AuditKeys(Path(folder))
         table = compile_table(
@@ -76,11 +76,4 @@ def with_seams(report: Report, results: Iterable[SeamResults]) -> Report:
             "warnings": (*report.warnings, *(said for each in driven for said in each.warnings)),
             "proven": not gaps,
         }
-    )
-
-
-def _limits_calls(contract: AgentContract) -> bool:
-    return any(
-        not OF_CALLS.isdisjoint(name for name, _ in limits)
-        for limits in limits_of(contract, {}).values()
     )

@@ -28,7 +28,7 @@ from fmos.ledger.model import (
 )
 from fmos.ledger.owners import Owner, is_dead, this_process
 from fmos.ledger.quick import Quick
-from fmos.ledger.store import LedgerStore, Line, Row, place_of
+from fmos.ledger.store import LedgerStore, Line, Row, place_of, scope_of
 from fmos.ledger.windows import WINDOWS, Window, end_of
 from fmos.storage.database import Database
 
@@ -76,7 +76,20 @@ class Ledger:
         Raises:
             ArgumentError: if the account, a resource, a limit or a window is not one.
         """
-        return self._limits.apply(Account.parse(account), limits, source)
+        return self.apply_all_limits({Account.parse(account): limits}, source=source)
+
+    def apply_all_limits(
+        self,
+        limits: Mapping[Account, Mapping[tuple[str, Window], int]],
+        *,
+        source: str = "contract",
+    ) -> bool:
+        """Do what `apply_limits` does for several accounts, all or none; a look if all are so.
+
+        Raises:
+            ArgumentError: if a resource, a limit or a window is not one.
+        """
+        return self._limits.apply(limits, source)
 
     def reserve(
         self,
@@ -112,7 +125,7 @@ class Ledger:
         if isinstance(found, Refusal) and self._sweep(look=True):
             found = self._attempt(ask)
         if isinstance(found, Refusal):
-            self._note(ask, found)
+            self._note(payer, amounts, found)
             raise found.error()
         return found
 
@@ -179,11 +192,9 @@ class Ledger:
                 return ()
         with self._database.transaction():
             book = self._book(payer, amounts.keys() | wanted.keys())
-            refused = book.refusal(wanted) if needed is not None else None
-            if refused is None and needed is not None and book.rates:
-                refused = self._contention.refusal(book, wanted)
+            refused = None if needed is None else self._refusal(book, wanted)
             if refused is not None:
-                self._note(_Ask(payer, wanted, "", 0, None), refused)
+                self._note(payer, wanted, refused)
                 raise refused.error()
             now = Row(0, "", 0, payer, "open", book.now_ns, 0, {}, None)
             told = book.spend(now, amounts)
@@ -342,8 +353,7 @@ class Ledger:
         times = (made_ns, made_ns + int(ask.ttl_s * _NS))
         if not self._quick.reserve(ids, ask.amounts, ask.operation, times_ns=times, owner=owner):
             return None
-        scope = ids[min(1, len(ids) - 1)]
-        row = Row(scope, ask.operation, 0, ask.payer, "open", *times, ask.amounts, None)
+        row = Row(scope_of(ids), ask.operation, 0, ask.payer, "open", *times, ask.amounts, None)
         return _reservation(row)
 
     def _commit_quickly(self, reservation: Reservation, actual: Mapping[str, int] | None) -> bool:
@@ -359,10 +369,8 @@ class Ledger:
         amounts = ask.amounts
         with self._database.transaction():
             book = self._book(ask.payer, amounts.keys())
-            scope = book.ids[min(1, len(book.ids) - 1)]
-            refused = book.refusal(amounts)
-            if refused is None and book.rates:
-                refused = self._contention.refusal(book, amounts)
+            scope = scope_of(book.ids)
+            refused = self._refusal(book, amounts)
             expires_ns = self._clock.now_ns() + int(ask.ttl_s * _NS)
             made = (ask.payer, "open", book.now_ns, expires_ns, amounts, None)
             row = Row(scope, ask.operation, 0, *made)
@@ -379,13 +387,20 @@ class Ledger:
             book.save()
         return _reservation(row)
 
-    def _note(self, ask: _Ask, refused: Refusal) -> None:
+    def _refusal(self, book: Book, amounts: Mapping[str, int]) -> Refusal | None:
+        refused = book.refusal(amounts)
+        if refused is None and book.rates:
+            refused = self._contention.refusal(book, amounts)
+        return refused
+
+    def _note(self, payer: Account, resources: Iterable[str], refused: Refusal) -> None:
+        """Remember who was refused: others leave it its share of the window."""
         if refused.line.window == "total":
             return
 
         def note() -> None:
             with self._database.transaction():
-                self._contention.note(self._book(ask.payer, ask.amounts.keys()), refused)
+                self._contention.note(self._book(payer, resources), refused)
 
         # The refusal ends the caller's transaction, and must be known all the same.
         self._database.after(note, always=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fmos.clock import Clock
 from fmos.errors import ArgumentError
@@ -34,20 +34,22 @@ class Limits:
             self._put(account, resource, window, BY_HAND, limit)
 
     def apply(
-        self, account: Account, limits: Mapping[tuple[str, Window], int], source: str
+        self, accounts: Mapping[Account, Mapping[tuple[str, Window], int]], source: str
     ) -> bool:
-        """Make a source's limits exactly these; write only if they differ."""
+        """Make a source's limits of these accounts exactly these; write only what differs."""
         if source == BY_HAND:
             raise ArgumentError("a source needs a name", hint="such as 'contract'")
-        for (resource, window), limit in limits.items():
-            _check(resource, window, limit)
-        if self._declared(account, source) == limits:
+        for limits in accounts.values():
+            for (resource, window), limit in limits.items():
+                _check(resource, window, limit)
+        if self._declared(accounts, source) == accounts:
             return False
         with self._database.transaction():
-            known = self._declared(account, source)
-            for key in sorted(known.keys() | limits.keys()):
-                if known.get(key) != limits.get(key):
-                    self._put(account, *key, source, limits.get(key))
+            for account, known in self._declared(accounts, source).items():
+                limits = accounts[account]
+                for key in sorted(known.keys() | limits.keys()):
+                    if known.get(key) != limits.get(key):
+                        self._put(account, *key, source, limits.get(key))
         return True
 
     def set_thresholds(self, account: Account, percents: Sequence[int] | None) -> None:
@@ -86,9 +88,13 @@ class Limits:
         with self._database.transaction():
             self._store.put_weight(self._store.make_ids(account)[-1], weight)
 
-    def _declared(self, account: Account, source: str) -> dict[tuple[str, Window], int]:
-        ids = self._store.ids(account)
-        return {} if ids is None else self._store.limits(ids[-1], source)
+    def _declared(
+        self, accounts: Iterable[Account], source: str
+    ) -> dict[Account, dict[tuple[str, Window], int]]:
+        """Return what a source declares for accounts; nothing for one that has no row yet."""
+        paths = {account: self._store.ids(account) for account in accounts}
+        known = self._store.limits([ids[-1] for ids in paths.values() if ids], source)
+        return {account: known[ids[-1]] if ids else {} for account, ids in paths.items()}
 
     def _put(
         self, account: Account, resource: str, window: Window, source: str, limit: int | None

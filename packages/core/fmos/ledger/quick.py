@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from fmos.ledger.store import as_json
+from fmos.ledger.store import as_json, scope_of
 from fmos.storage.database import KEPT_IF, Database
 
 _HOLD = """
@@ -55,7 +55,7 @@ class Quick:
         owner: int | None,
     ) -> bool:
         """Open a reservation with a new key, made and expiring at `times_ns`."""
-        bindings: list[object] = [ids[min(1, len(ids) - 1)], key, ids[-1], *times_ns, owner]
+        bindings: list[object] = [scope_of(ids), key, ids[-1], *times_ns, owner]
         bindings.append(as_json(dict(amounts)))
         for name, amount in amounts.items():
             for each in ids:

@@ -62,7 +62,7 @@ _ANY_DUE = "SELECT 1 FROM reservation WHERE state = 'open' AND expires_ns <= ? L
 _CLOSE = "UPDATE reservation SET state = ?, used = ? WHERE scope = ? AND key = ? AND turn = ?"
 _RENEW = "UPDATE reservation SET expires_ns = ? WHERE scope = ? AND key = ? AND turn = ?"
 
-_LIMITS = "SELECT resource, window, amount FROM account_limit WHERE account = ? AND source = ?"
+_LIMITS = "SELECT account, resource, window, amount FROM account_limit WHERE source = ?"
 _PUT_LIMIT = "INSERT OR REPLACE INTO account_limit VALUES (?, ?, ?, ?, ?)"
 _DROP_LIMIT = """
 DELETE FROM account_limit WHERE account = ? AND resource = ? AND window = ? AND source = ?
@@ -295,10 +295,16 @@ class LedgerStore:
         """Forget a process that has ended."""
         self._database.execute("DELETE FROM owner WHERE id = ?", (owner,))
 
-    def limits(self, account: int, source: str) -> dict[tuple[str, Window], int]:
-        """Return the limits that one source gives an account."""
-        rows = self._database.query(_LIMITS, (account, source))
-        return {(resource, window): amount for resource, window, amount in rows}
+    def limits(
+        self, accounts: Sequence[int], source: str
+    ) -> dict[int, dict[tuple[str, Window], int]]:
+        """Return the limits that one source gives each of the accounts."""
+        found: dict[int, dict[tuple[str, Window], int]] = {each: {} for each in accounts}
+        places = ", ".join("?" * len(accounts))
+        rows = self._database.query(f"{_LIMITS} AND account IN ({places})", (source, *accounts))
+        for account, resource, window, amount in rows:
+            found[account][resource, window] = amount
+        return found
 
     def put_limit(
         self, account: int, resource: str, window: Window, source: str, amount: int | None
@@ -358,6 +364,11 @@ class LedgerStore:
     def _one(self, sql: str, bindings: tuple[object, ...]) -> Row | None:
         rows = self._database.query(sql, bindings)
         return _row(rows[0]) if rows else None
+
+
+def scope_of(ids: Sequence[int]) -> int:
+    """Return in which account's reservations the keys of a path are unique: its tenant's."""
+    return ids[min(1, len(ids) - 1)]
 
 
 def place_of(reservation: str) -> tuple[int, str, int] | None:

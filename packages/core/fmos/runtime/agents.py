@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import resources
+from typing import NamedTuple
 
 from fmos.clock import Clock
 from fmos.storage.database import Database
@@ -16,9 +18,7 @@ ON CONFLICT(tenant, agent) DO UPDATE SET
     parent = coalesce(excluded.parent, parent), account = coalesce(excluded.account, account),
     origin = coalesce(excluded.origin, origin)
 """
-_PARENT = "SELECT parent FROM agent WHERE tenant = ? AND agent = ?"
-_ACCOUNT = "SELECT account FROM agent WHERE tenant = ? AND agent = ?"
-_ORIGIN = "SELECT origin FROM agent WHERE tenant = ? AND agent = ?"
+_UP = "SELECT parent, account, origin FROM agent WHERE tenant = ? AND agent = ?"
 _FORGET = """
 UPDATE agent SET parent = NULL, account = NULL, origin = NULL WHERE tenant = ? AND agent = ?
 """
@@ -27,6 +27,18 @@ UPDATE agent SET (parent, origin) =
     (SELECT parent, origin FROM agent WHERE tenant = ?1 AND agent = ?2)
 WHERE tenant = ?1 AND parent = ?2
 """
+
+
+class Descent(NamedTuple):
+    """Where an agent comes from.
+
+    `lineage` has its own key and its ancestors', nearest first, and `origins` the principals that
+    forked them; `account` is the one that a fork spends under, None for an agent that is no fork.
+    """
+
+    lineage: tuple[str, ...]
+    account: str | None
+    origins: tuple[Principal, ...]
 
 
 class AgentRegistry:
@@ -66,41 +78,28 @@ class AgentRegistry:
             self._database.execute(_PASS_ON, key)
             self._database.execute(_FORGET, key)
 
-    def account(self, principal: Principal) -> str | None:
-        """Return the account that a fork spends under, or None for an agent that is no fork."""
-        rows = self._database.query(_ACCOUNT, (principal.tenant, principal.agent_key))
-        return rows[0][0] if rows else None
-
-    def origins(self, principal: Principal) -> list[Principal]:
-        """Return the principals that forked an agent, and who forked these, nearest first."""
-        found: list[Principal] = []
-        seen = {principal.agent_key}
-        current = principal
+    def descent(self, principal: Principal) -> Descent:
+        """Return whom an agent descends from, and under which account it spends."""
+        keys = [principal.agent_key]
+        above: str | None = None
+        origins: list[Principal] = []
         while True:
-            rows = self._database.query(_ORIGIN, (current.tenant, current.agent_key))
-            if not rows or rows[0][0] is None:
-                return found
-            current = Principal.model_validate_json(rows[0][0])
-            if current.agent_key in seen:
-                return found
-            found.append(current)
-            seen.add(current.agent_key)
-
-    def ancestors(self, principal: Principal) -> list[str]:
-        """Return the keys of the agents that this one descends from, nearest first."""
-        found: list[str] = []
-        seen = {principal.agent_key}
-        current = principal.agent_key
-        while True:
-            rows = self._database.query(_PARENT, (principal.tenant, current))
-            parent: str | None = rows[0][0] if rows else None
+            rows = self._database.query(_UP, (principal.tenant, keys[-1]))
+            parent, account, origin = rows[0] if rows else (None, None, None)
+            if len(keys) == 1:
+                above = account
             # A dropped id may come back as a fork of its own descendant.
-            if parent is None or parent in seen:
-                return found
-            found.append(parent)
-            seen.add(parent)
-            current = parent
+            if parent is None or parent in keys:
+                return Descent(tuple(keys), above, tuple(origins))
+            keys.append(parent)
+            if origin is not None:
+                origins.append(_principal(origin))
 
-    def lineage(self, principal: Principal) -> list[str]:
+    def lineage(self, principal: Principal) -> tuple[str, ...]:
         """Return the agent's own key and its ancestors', nearest first."""
-        return [principal.agent_key, *self.ancestors(principal)]
+        return self.descent(principal).lineage
+
+
+@lru_cache(maxsize=1024)
+def _principal(text: str) -> Principal:
+    return Principal.model_validate_json(text)

@@ -29,6 +29,7 @@ from fmos.runtime.agents import AgentRegistry
 from fmos.runtime.branches import AgentBranches
 from fmos.runtime.mandates import Mandate, Mandates
 from fmos.runtime.spending import Spending
+from fmos.runtime.standing import Standing, Standings
 from fmos.runtime.trusted import ProjectPolicies
 from fmos.storage.database import Database
 from fmos.types import OperationKind, Principal, checked_id
@@ -49,11 +50,10 @@ class Kernel:
         self.contracts = ContractLibrary(home.contracts)
         self._keys = KeyRing(home.keys, self.database, self.clock)
         self._branches = AgentBranches(home, self.agents)
-        self._spending = Spending(self.database, self.ledger, self.agents)
+        self._spending = Spending(self.database, self.ledger)
         self.projects = ProjectPolicies(self.database, self.clock)
-        self._mandates = Mandates(
-            self.contracts, PolicyLibrary(home.policies), self.projects, self.agents
-        )
+        mandates = Mandates(self.contracts, PolicyLibrary(home.policies), self.projects)
+        self._standings = Standings(self.agents, mandates)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | Path, clock: Clock | None = None) -> Kernel:
@@ -128,10 +128,9 @@ class Kernel:
             raise ArgumentError(
                 f"the agent id {new_agent!r} is taken", hint="choose another id for the fork"
             )
-        # Forks share what their parent has left, also of a parent that has spent nothing yet.
-        self.apply_limits(principal)
         # Registered first: cut short, this leaves an id bound to its parent, not a free one.
-        above = self._spending.account_of_forks(principal)
+        session = self.account(principal)
+        above = session if principal.session else (session.nearest("agent") or session)
         self.agents.register(child, parent=principal, account=above)
         source.fork(child.branch_name)
         self.record(child, "agent.fork", {"from": principal.agent, "to": new_agent})
@@ -147,13 +146,21 @@ class Kernel:
         self.agents.forget_origin(principal)
         self.volume(principal.tenant).record("agent.drop", {"agent": principal.agent})
 
+    def standing(self, principal: Principal) -> Standing:
+        """Return what binds a principal now, and the account that it spends from.
+
+        Raises:
+            ContractError: if a contract or policy that binds the principal is broken.
+        """
+        return self._standings.of(principal)
+
     def mandate(self, principal: Principal) -> Mandate:
         """Return all that binds a principal now.
 
         Raises:
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        return self._mandates.of(principal)
+        return self.standing(principal).mandate
 
     def contract(self, principal: Principal) -> AgentContract | None:
         """Return the effective contract: what the agent asks for, within what every layer allows.
@@ -163,7 +170,7 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        return self._mandates.of(principal).contract
+        return self.mandate(principal).contract
 
     def manifest(self, principal: Principal) -> Manifest | None:
         """Return the effective contract sealed, with who decided what; its hash is in verdicts.
@@ -171,15 +178,7 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        return self._mandates.of(principal).manifest
-
-    def bounds(self, principal: Principal) -> AgentContract:
-        """Return the effective contract, or what the policies leave to an agent that has none.
-
-        Raises:
-            ContractError: if a contract or policy that binds the principal is broken.
-        """
-        return self._mandates.of(principal).bounds
+        return self.mandate(principal).manifest
 
     def permit(self, principal: Principal, kind: OperationKind) -> None:
         """Refuse a kind of operation that contract or policies deny, or want consent for.
@@ -188,7 +187,7 @@ class Kernel:
             DeniedError: saying what refuses it.
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        mandate = self._mandates.of(principal)
+        mandate = self.mandate(principal)
         bounds = mandate.bounds
         if mandate.wants_contract:
             why = f"not without a contract, as the {mandate.wants_contract} policy says, for"
@@ -203,7 +202,7 @@ class Kernel:
 
     def account(self, principal: Principal) -> Account:
         """Return the account of a principal's session; a fork's lies under what forked it."""
-        return self._spending.account(principal)
+        return self._standings.account(principal)
 
     def reserve(
         self,
@@ -220,7 +219,7 @@ class Kernel:
             ContractError: if a contract or policy is broken; nothing is reserved then.
         """
         return self._spending.reserve(
-            self._bound(principal), amounts, operation=operation, ttl_s=ttl_s
+            self.standing(principal), amounts, operation=operation, ttl_s=ttl_s
         )
 
     def charge(self, principal: Principal, amounts: Mapping[str, int]) -> None:
@@ -229,32 +228,23 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy is broken.
         """
-        self._spending.charge(self._bound(principal), amounts)
+        self._spending.charge(self.standing(principal), amounts)
 
-    def pay_call(self, principal: Principal) -> None:
-        """Spend one tool call of those that the principal may make.
+    def pay_call(self, standing: Standing) -> None:
+        """Spend one tool call of those that a principal may make.
 
         Raises:
             BudgetExceededError: if an account has no call left, or no time for one.
         """
-        self._spending.pay_call(self._bound(principal))
+        self._spending.pay_call(standing)
 
-    def limits_calls(self, principal: Principal) -> bool:
+    def limits_calls(self, standing: Standing) -> bool:
         """Return whether a tool call spends of a limit: then none may run at once."""
-        return self._spending.limits_calls(self._bound(principal))
+        return self._spending.limits_calls(standing)
 
-    def apply_limits(self, principal: Principal) -> None:
-        """Bring the principal's accounts to the limits that are declared now.
-
-        Raises:
-            ContractError: if a contract or policy that binds the principal is broken.
-        """
-        self._spending.apply_limits(self._bound(principal))
-
-    def _bound(self, principal: Principal) -> list[tuple[Principal, Mandate]]:
-        """Return a principal and who forked it, each with what binds it now."""
-        everybody = [principal, *self.agents.origins(principal)]
-        return [(each, self._mandates.of(each)) for each in everybody]
+    def apply_limits(self, standing: Standing) -> None:
+        """Bring a principal's accounts to the limits that are declared now."""
+        self._spending.apply_limits(standing)
 
     def record(
         self, principal: Principal, event: str, detail: dict[str, Any], *, synced: bool = False

@@ -38,6 +38,11 @@ def limits_of(
     return found
 
 
+def limits_calls(limits: Mapping[AccountKind, DeclaredLimits]) -> bool:
+    """Return whether a tool call uses something of which an account has a declared limit."""
+    return any(name in OF_CALLS for each in limits.values() for name, _ in each)
+
+
 def _total(limits: Limits) -> DeclaredLimits:
     return {(name, "total"): amount for name, amount in limits.limits().items()}
 

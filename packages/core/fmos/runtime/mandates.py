@@ -7,7 +7,7 @@ error for all that it would bind: nothing runs on half a policy.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fmos.contract.layers import Merged, PolicyLibrary, attenuate, merge
@@ -17,7 +17,7 @@ from fmos.contract.model import AgentContract
 from fmos.contract.policy import Policy
 from fmos.errors import ContractError
 from fmos.ledger.accounts import AccountKind
-from fmos.runtime.agents import AgentRegistry
+from fmos.runtime.agents import Descent
 from fmos.runtime.limits import DeclaredLimits, limits_of
 from fmos.runtime.trusted import ProjectPolicies
 from fmos.types import Principal
@@ -59,24 +59,23 @@ class Mandates:
         contracts: ContractLibrary,
         policies: PolicyLibrary,
         projects: ProjectPolicies,
-        agents: AgentRegistry,
     ) -> None:
         self._contracts = contracts
         self._policies = policies
         self._projects = projects
-        self._agents = agents
         self._lock = threading.Lock()
         self._computed: dict[tuple[str, str, str, str], _Computed] = {}
 
-    def of(self, principal: Principal) -> Mandate:
-        """Return what binds a principal now.
+    def of(self, principal: Principal, descent: Descent) -> Mandate:
+        """Return what binds a principal of this descent now.
 
         Raises:
             ContractError: if a contract or policy that binds it is broken.
         """
-        contracts = self._asked(principal)
-        origins = self._agents.origins(principal)
-        roles = [origin.role for origin in origins]
+        # A contract names an agent, not an application: it binds agents of that id in all of them.
+        names = [key.rpartition(":")[2] for key in descent.lineage]
+        contracts = self._asked(names)
+        roles = [origin.role for origin in descent.origins]
         policies = self._policies.for_principal(principal, *contracts, roles=roles)
         key = (principal.tenant, principal.agent_key, principal.role, principal.project)
         known = self._computed.get(key)
@@ -84,9 +83,8 @@ class Mandates:
         merged = known.merged if known and same else _merged(principal, contracts, policies)
         within = merged
         # A fork stays in its parents' projects. Looked at each time: one that changed is an error.
-        projects = dict.fromkeys([principal.project, *(origin.project for origin in origins)])
-        for project in filter(None, projects):
-            names = self._names(principal)
+        family = (principal, *descent.origins)
+        for project in filter(None, dict.fromkeys(each.project for each in family)):
             within = self._projects.tightened(project, within, principal, lineage=names)
         if known and known.merged is merged and known.mandate.merged is within:
             return known.mandate
@@ -97,16 +95,10 @@ class Mandates:
             self._computed[key] = _Computed(contracts, policies, merged, mandate)
         return mandate
 
-    def _asked(self, principal: Principal) -> tuple[AgentContract, ...]:
-        """Return the contracts that an agent and its ancestors have, the oldest ancestor's first.
-
-        A contract names an agent, not an application: it binds agents of that id in all of them.
-        """
-        found = (self._contracts.get(name) for name in reversed(self._names(principal)))
+    def _asked(self, names: Sequence[str]) -> tuple[AgentContract, ...]:
+        """Return the contracts that agents of these names have, the last one's first."""
+        found = (self._contracts.get(name) for name in reversed(names))
         return tuple(contract for contract in found if contract is not None)
-
-    def _names(self, principal: Principal) -> list[str]:
-        return [key.rpartition(":")[2] for key in self._agents.lineage(principal)]
 
 
 def _merged(

@@ -31,6 +31,7 @@ from fmos.runtime.mandates import Mandate, Mandates
 from fmos.runtime.spending import Spending
 from fmos.runtime.standing import Standing, Standings
 from fmos.runtime.trusted import ProjectPolicies
+from fmos.settings import read_settings
 from fmos.storage.database import Database
 from fmos.types import OperationKind, Principal, checked_id
 
@@ -44,6 +45,7 @@ class Kernel:
     def __init__(self, home: Home, clock: Clock | None = None) -> None:
         self.home = home
         self.clock: Clock = clock or SystemClock()
+        self.settings = read_settings(home.path)
         self.database = Database(home.kernel_db)
         self.agents = AgentRegistry(self.database, self.clock)
         self.ledger = Ledger(self.database, self.clock)

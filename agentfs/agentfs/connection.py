@@ -201,9 +201,8 @@ def _check_host_file(path: str, create: bool, key: bytes | None) -> None:
             raise VolumeNotFound(path, "make it with `agentfs init`")
         _touch(path)
     try:
-        with open(path, "rb") as file:
-            head = file.read(encryption.HEADER_BYTES)
-    except PermissionError as error:
+        head = _head(path)
+    except (PermissionError, apsw.CantOpenError) as error:
         raise VolumeDenied(path, "it is not readable for this user") from error
     # A power cut in the creation leaves zero bytes here and a journal with which SQLite undoes it.
     half_made = not any(head) and os.path.exists(path + "-journal")
@@ -215,10 +214,29 @@ def _check_host_file(path: str, create: bool, key: bytes | None) -> None:
         raise VolumeDenied(path, "the file and its directory must be writable")
 
 
+def _head(path: str) -> bytes:
+    """Return the first bytes of a file, through SQLite.
+
+    A process that opens and closes the file by itself loses the locks of all its connections to it
+    (https://sqlite.org/howtocorrupt.html, 2.2); SQLite keeps such a file open until they are gone.
+    """
+    length = min(encryption.HEADER_BYTES, os.path.getsize(path))
+    if not length:
+        return b""
+    flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
+    file = apsw.VFSFile("", os.path.abspath(path), [flags, 0])
+    try:
+        return file.xRead(length, 0)
+    finally:
+        file.xClose()
+
+
 def _touch(path: str) -> None:
     """Make the file readable for its owner only: it will hold what an agent remembers."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass  # another process was first
     except PermissionError as error:
         raise VolumeDenied(path, "its directory is not writable") from error
     except OSError as error:

@@ -289,9 +289,13 @@ def _open(path: Path) -> apsw.Connection:
 
 
 def _make_private(path: Path) -> None:
-    """Make a new file its owner's alone; SQLite gives its log and index the same mode."""
+    """Make a new file its owner's alone; SQLite gives its log and index the same mode.
+
+    One that is there is not opened: to close it again would drop the locks that this process's
+    other connections hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
     with suppress(OSError):  # SQLite says better what is wrong
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _wait_when_busy(connection: apsw.Connection) -> None:

@@ -53,13 +53,16 @@ from .types import (
     Branch,
     BranchName,
     Change,
+    Damage,
     DirEntry,
     Durability,
     Finding,
     GcResult,
     HostChange,
     JournalCheck,
+    JournalPart,
     JournalRow,
+    JournalStart,
     Match,
     MergeResult,
     MirrorChange,
@@ -879,12 +882,36 @@ class AgentFS:
             PermissionDenied: the handle is confined, so that an agent cannot forge such rows.
         """
         self._require_unconfined("an event of the journal")
+        if not self._closed and not self._read_only:
+            event = (self._volume, self._ref, self._principal, operation, path, detail)
+            seq = journal.record_within(*event) or journal.record_alone(*event)
+            if seq is not None:
+                return seq
         return self._change(journal.record, operation, path, detail)
 
     def verify_journal(self) -> JournalCheck:
         """Recompute the journal's hash chain."""
         with self._read() as session:
             return journal.verify(session)
+
+    def journal_start(self) -> JournalStart:
+        """Return after which row the journal begins, and whether a row of gc says so."""
+        with self._read() as session:
+            return journal.start(session)
+
+    def check_journal(self, since: int, until: int, previous: bytes) -> JournalPart:
+        """Recompute the chain of the rows after `since` up to `until`; return their hashes.
+
+        `previous` is the hash of the row `since`, or 32 zero bytes before the first row. The rows
+        stay in memory as 32 bytes each, so that long journals are best asked for in parts.
+        """
+        with self._read() as session:
+            return journal.part(session, since, until, previous)
+
+    def explain_journal(self, seq: int, previous: bytes) -> Damage:
+        """Say what happened to a row that does not follow from the hash before it."""
+        with self._read() as session:
+            return journal.explain(session, seq, previous)
 
     def extension(self, name: str, ddl: str) -> Extension:
         """Return the tables of an upper layer, made from `ddl` when they are missing.
@@ -925,13 +952,14 @@ class AgentFS:
     def gc(
         self, retention: float | None = None, dry_run: bool = False, *,
         progress: Progress | None = None, sign: Callable[[bytes], bytes] | None = None,
+        until: int | None = None,
     ) -> GcResult:  # fmt: skip
         """Let go of what no state leads to, and give the bytes back to the operating system.
 
         States older than `retention` seconds go too, by default those older than
         `history_retention`. Safe beside readers and writers of all processes; a run that was
         killed is finished by the next one. `sign` signs the hash of the last journal row that is
-        let go.
+        let go; rows after `until` stay, however old they are.
 
         Raises:
             InvalidArgument: a transaction is open on this thread.
@@ -944,8 +972,9 @@ class AgentFS:
         self._require_unconfined("gc")
         keep = {each.pinned for each in self._volume.views if not each.closed}
         return gc.collect(
-            self._volume, self._principal, self._ref, keep, retention, dry_run, progress, sign
-        )
+            self._volume, self._principal, self._ref, keep, retention, dry_run, progress, sign,
+            until,
+        )  # fmt: skip
 
     @property
     def pinned(self) -> str:

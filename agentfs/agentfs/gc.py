@@ -211,9 +211,9 @@ class Mark:
 
 def collect(
     volume: Volume, principal: str, branch: str, keep: set[str], retention_s: float | None,
-    dry_run: bool, progress: Progress | None, sign: Sign | None,
+    dry_run: bool, progress: Progress | None, sign: Sign | None, until: int | None = None,
 ) -> GcResult:  # fmt: skip
-    """Do one run; `keep` names the past states that are open.
+    """Do one run; `keep` names the past states that are open, `until` the last row that may go.
 
     Raises:
         InvalidArgument: a transaction is open on this thread.
@@ -221,7 +221,7 @@ def collect(
     """
     if volume.session().depth:
         raise InvalidArgument("gc", "it cannot run inside a transaction")
-    work = Collection(volume, principal, branch, Counted(progress=progress))
+    work = Collection(volume, principal, branch, Counted(progress=progress), until)
     if dry_run:
         return work.look(keep, retention_s)
     size = _file_bytes(volume)
@@ -238,8 +238,11 @@ def collect(
 class Collection:
     """The steps of one run."""
 
-    def __init__(self, volume: Volume, principal: str, branch: str, counted: Counted) -> None:
+    def __init__(
+        self, volume: Volume, principal: str, branch: str, counted: Counted, until: int | None
+    ) -> None:
         """Take what the steps need."""
+        self.until = until
         self.volume = volume
         self.principal = principal
         self.branch = branch
@@ -251,7 +254,7 @@ class Collection:
         until = rows = 0
         try:
             with WriteScope(self.volume) as session:
-                until = _last_to_drop(session, retention_s)
+                until = self._last_to_drop(session, retention_s)
                 rows = one(session.execute(_COUNT_ROWS, (until,)), "journal")[0]
                 _drop_pasts(session, keep, retention_s)
                 lineage.prune(session)
@@ -277,9 +280,13 @@ class Collection:
         while until and self._drop_rows(until, sign):
             self.counted.tell("journal rows", self.counted.journal_rows)
 
+    def _last_to_drop(self, session: Session, retention_s: float | None) -> int:
+        found = _last_to_drop(session, retention_s)
+        return found if self.until is None else min(found, self.until)
+
     def _announce(self, session: Session, retention_s: float | None) -> int:
         """Write into the journal up to where it is let go, so that nobody else can do it."""
-        until = _last_to_drop(session, retention_s)
+        until = self._last_to_drop(session, retention_s)
         row = session.execute(_ROW, (until,)).fetchone()
         if row is None or not session.execute(_WORTH_IT, (until, journal.LET_GO)).fetchone():
             return 0

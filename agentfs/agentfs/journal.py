@@ -9,13 +9,15 @@ from hashlib import sha256
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, NamedTuple
 
+import apsw
+
 from . import quota
-from .connection import Row, one
+from .connection import Row, one, translate
 from .errors import InvalidArgument
 from .nodes import View
 from .paths import from_stored, to_stored
-from .transaction import Session
-from .types import Checkpoint, JournalCheck, JournalRow, Progress
+from .transaction import Session, Volume
+from .types import Checkpoint, Damage, JournalCheck, JournalPart, JournalRow, JournalStart, Progress
 
 FIRST_HASH = bytes(32)
 _PAGE = 500
@@ -25,6 +27,10 @@ _HEAD = (
     " ORDER BY seq DESC LIMIT 1"
 )
 _INSERT = f"INSERT INTO journal({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_AFTER = (
+    f"INSERT INTO journal({_COLUMNS}) SELECT ?,?,?,?,?,?,?,?,?,?,?"
+    " WHERE (SELECT max(seq) FROM journal) = ?"
+)
 # A filter that is not given is NULL, and then lets every row through. Paths compare as bytes,
 # because those that are not UTF-8 are stored as BLOB.
 _SINCE = (
@@ -46,8 +52,30 @@ _ALL = (
     " CAST(path AS BLOB), CAST(path2 AS BLOB), before, after, CAST(detail AS BLOB), hash"
     " FROM journal ORDER BY seq"
 )
+# The text that is hashed, as SQLite writes it: it differs from `_hash` where something but `detail`
+# has to be escaped, and for text that is not ASCII. A row that differs is looked at again.
+_TEXTS = (
+    'SELECT hash, CAST(format(\'{"after":%s,"before":%s,"branch":"%s","detail":%s,'
+    '"operation":"%s","path":"%s","path2":"%s","principal":"%s","seq":%d,'
+    "\"time_ns\":%d}', coalesce(after, 'null'), coalesce(before, 'null'), branch,"
+    " json_quote(detail), operation, path, path2, principal, seq, time_ns) AS BLOB)"
+    " FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq"
+)
+_NEIGHBOURS = 16
+_NEAR = (
+    "SELECT seq, time_ns, CAST(principal AS BLOB), CAST(branch AS BLOB), CAST(operation AS BLOB),"
+    " CAST(path AS BLOB), CAST(path2 AS BLOB), before, after, CAST(detail AS BLOB), hash"
+    " FROM journal WHERE seq BETWEEN ? AND ?"
+)
+_ONE = (
+    "SELECT seq, time_ns, CAST(principal AS BLOB), CAST(branch AS BLOB), CAST(operation AS BLOB),"
+    " CAST(path AS BLOB), CAST(path2 AS BLOB), before, after, CAST(detail AS BLOB), hash"
+    " FROM journal WHERE seq = ?"
+)
 # The rows that say how far gc was about to let go.
 LET_GO = "gc.journal"
+_ANNOUNCED = f"SELECT detail FROM journal WHERE operation = '{LET_GO}'"
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _OWN_EVENTS = ("gc.", "kv.", "fsck.")
 
 
@@ -94,16 +122,83 @@ def _head(session: Session) -> tuple[int, bytes]:
 
 def record(view: View, operation: str, path: str, detail: dict[str, Any]) -> int:
     """Write the row of an upper layer's event; its name has a dot, as in `op.intent`."""
+    _check_event(operation)
+    return append(view, operation, path, detail=detail)
+
+
+def record_alone(
+    volume: Volume, branch: str, principal: str, operation: str, path: str, detail: dict[str, Any]
+) -> int | None:
+    """Write the row of an event in one statement, which is its own transaction.
+
+    That is half the work of a transaction around it. The row is written only if the newest one is
+    still the one that this session knows, which also says that nobody changed a branch since: each
+    such change is a row. Else, and inside a transaction, this returns None and nothing is written.
+    """
+    session = volume.session()
+    state = session.remembered(branch)
+    known = state is not None and state.generation and session.head is not None
+    if not known or session.notes or session.commits != volume.commits:
+        return None
+    _check_event(operation)
+    volume.acquire()
+    try:
+        if session.commits != volume.commits or session.head is None:
+            return None
+        number, previous = session.head
+        text = _canonical_detail(detail) if detail else "{}"
+        fields = (number + 1, time.time_ns(), principal, branch, operation, path, "")
+        digest = _hash(previous, (*fields, None, None, text))
+        values = (*fields[:5], to_stored(path), "", None, None, text, digest, number)
+        if not _is_written(session, values, volume.path):
+            return None
+        session.head = (number + 1, digest)
+        volume.note_commit(session)
+    finally:
+        volume.lock.release()
+    return number + 1
+
+
+def record_within(
+    volume: Volume, branch: str, principal: str, operation: str, path: str, detail: dict[str, Any]
+) -> int | None:
+    """Write the row of an event in this thread's open transaction, without a savepoint around it.
+
+    One statement needs none. Returns None, with nothing written, where there is no transaction or
+    a quota has to be looked at first.
+    """
+    session = volume.session()
+    if not session.depth or not session.connection.in_transaction:
+        return None
+    view = View(session, session.ref(branch), True, principal)
+    if view.state.replaced:
+        return None
+    _check_event(operation)
+    try:
+        return append(view, operation, path, detail=detail)
+    except apsw.Error as error:
+        raise translate(error, volume.path) from error
+
+
+def _is_written(session: Session, values: Row, path: str) -> bool:
+    """Run the one statement, and say whether the newest row was the right one."""
+    try:
+        session.execute(_INSERT_AFTER, values)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    return session.connection.changes() == 1
+
+
+def _check_event(operation: str) -> None:
     if "." not in operation:
         raise InvalidArgument(operation, "an event's name has a dot, such as 'op.intent'")
     if operation.startswith(_OWN_EVENTS):
         raise InvalidArgument(operation, "this library alone records such events")
-    return append(view, operation, path, detail=detail)
 
 
 def _canonical_detail(detail: dict[str, Any]) -> str:
     try:
-        return json.dumps(detail, sort_keys=True, separators=(",", ":"))
+        return _encode(detail)
     except (TypeError, ValueError) as error:
         raise InvalidArgument("detail", f"it is not JSON: {error}") from error
 
@@ -227,24 +322,95 @@ class Chain:
     def _follows(self, row: Row) -> bool:
         """Say whether a row is the next of the chain."""
         self.count += 1
-        try:
-            texts = [each.decode("utf-8") for each in (*row[2:5], row[9])]
-            paths = [each.decode("utf-8", "surrogateescape") for each in row[5:7]]
-            plain = (*row[:2], *texts[:3], *paths, *row[7:9], texts[3])
-            if row[0] != self.expected or _hash(self.previous, plain) != row[10]:
-                return False
-        except (ValueError, AttributeError, TypeError):
+        plain = plain_text(row)
+        if plain is None or row[0] != self.expected or _hash(self.previous, plain) != row[10]:
             return False
-        if texts[2] == LET_GO:
-            self._note(json.loads(texts[3]))
+        if plain[4] == LET_GO and self.start is not None:
+            self._backed = self._backed or _announces(json.loads(plain[9]), self.start)
         self.previous, self.expected = row[10], self.expected + 1
         return True
 
-    def _note(self, detail: dict[str, Any]) -> None:
-        """Compare the checkpoint with the row that gc wrote before it let rows go."""
-        start, until = self.start, detail.get("until", 0)
-        if start is not None and (until > start.seq or detail.get("hash") == start.hash.hex()):
-            self._backed = True
+
+def part(session: Session, since: int, until: int, previous: bytes) -> JournalPart:
+    """Recompute the chain of the rows after one number up to another, from the hash before them.
+
+    It ends at the first row that does not follow; a missing row counts as one.
+    """
+    hashes: list[bytes] = []
+    add = hashes.append
+    # The number of a row is in its text, so that one that is missing makes the next one not follow.
+    for digest, text in session.execute(_TEXTS, (since, until)):
+        if sha256(previous + text).digest() != digest:
+            expected = since + len(hashes) + 1
+            if not _follows(session, expected, previous):
+                return JournalPart(hashes, expected)
+        previous = digest
+        add(digest)
+    last = since + len(hashes)
+    return JournalPart(hashes, None if last >= until else last + 1)
+
+
+def start(session: Session) -> JournalStart:
+    """Return where the journal begins, and whether a row of gc says so."""
+    kept = checkpoint(session)
+    if kept is None:
+        return JournalStart(0, FIRST_HASH, True, None)
+    said = (json.loads(text) for (text,) in session.execute(_ANNOUNCED))
+    announced = any(_announces(each, kept) for each in said)
+    return JournalStart(kept.seq, kept.hash, announced, kept.signature)
+
+
+def _announces(detail: dict[str, Any], kept: Checkpoint) -> bool:
+    """Say whether a row of gc allows what was let go."""
+    return detail.get("until", 0) > kept.seq or detail.get("hash") == kept.hash.hex()
+
+
+def explain(session: Session, seq: int, previous: bytes) -> Damage:
+    """Say what happened to a row that does not follow from the hash before it.
+
+    A row that is elsewhere in the neighbourhood was moved; one that another row's place was given
+    to was removed.
+    """
+    near: list[Row] = session.execute(_NEAR, (seq - _NEIGHBOURS, seq + _NEIGHBOURS)).fetchall()
+    rows = {row[0]: row for row in near}
+    if seq not in rows:
+        return "removed"
+    hashes = {previous, *(row[10] for row in near)}
+    if not any(_was_elsewhere(rows[each], each, hashes) for each in (seq, seq + 1) if each in rows):
+        return "changed"
+    own = any(_is_row(row, seq, {previous}) for row in near)
+    return "reordered" if own else "removed"
+
+
+def _was_elsewhere(row: Row, number: int, hashes: set[bytes]) -> bool:
+    """Say whether a row was written under another number than it has."""
+    around = range(number - _NEIGHBOURS, number + _NEIGHBOURS + 1)
+    return any(_is_row(row, each, hashes) for each in around if each != number)
+
+
+def _is_row(row: Row, number: int, previous: set[bytes]) -> bool:
+    """Say whether a row was written under a number, after one of some hashes."""
+    plain = plain_text(row)
+    return plain is not None and any(
+        _hash(each, (number, *plain[1:])) == row[10] for each in previous
+    )
+
+
+def _follows(session: Session, seq: int, previous: bytes) -> bool:
+    """Say whether a row is the next one after a hash, whatever has to be escaped in it."""
+    row = session.execute(_ONE, (seq,)).fetchone()
+    plain = None if row is None else plain_text(row)
+    return plain is not None and row is not None and _hash(previous, plain) == row[10]
+
+
+def plain_text(row: Row) -> Row | None:
+    """Return the fields of a row that was read as bytes, or None where they are no text."""
+    try:
+        texts = [each.decode("utf-8") for each in (*row[2:5], row[9])]
+        paths = [each.decode("utf-8", "surrogateescape") for each in row[5:7]]
+    except (ValueError, AttributeError):
+        return None
+    return (*row[:2], *texts[:3], *paths, *row[7:9], texts[3])
 
 
 def verify(session: Session, progress: Progress | None = None) -> JournalCheck:

@@ -104,6 +104,8 @@ class Session:
         self.verify = verify
         self.depth = 0
         self.head: tuple[int, bytes] | None = None
+        # How many commits of this process there were when this session's last one ended.
+        self.commits = -1
         # What another connection of this thread wrote beside a read that is open here; see listing.
         self.unseen = Unseen()
         self.aside: Callable[[], AbstractContextManager[Session]] | None = None
@@ -256,6 +258,7 @@ class Volume:
         # Handles on past states, which gc keeps while they are open here.
         self.views: weakref.WeakSet[Any] = weakref.WeakSet()
         self.committed = threading.Condition()
+        self.commits = 0
         self.watchers = 0
 
     def session(self) -> Session:
@@ -345,6 +348,13 @@ class Volume:
         finally:
             self.lock.release()
 
+    def note_commit(self, session: Session) -> None:
+        """Note whose commit was this process's last, and tell those who wait for one."""
+        self.commits += 1
+        session.commits = self.commits
+        if self.watchers:
+            self.wake()
+
     def wake(self) -> None:
         """Tell those of this process who wait for a commit."""
         with self.committed:
@@ -422,8 +432,7 @@ class WriteScope:
             else:
                 session.execute("COMMIT")
                 session.committed()
-                if self._volume.watchers:
-                    self._volume.wake()
+                self._volume.note_commit(session)
         except BaseException as error:
             self._roll_back(session)
             if isinstance(error, apsw.Error):

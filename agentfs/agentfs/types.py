@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NewType
+from typing import Any, Literal, NamedTuple, NewType
 
 BranchName = NewType("BranchName", str)
 Progress = Callable[[str, int], None]
@@ -198,6 +198,26 @@ class JournalCheck:
     rows: int
     first_bad_seq: int | None
     head_hash: bytes
+
+
+Damage = Literal["changed", "removed", "reordered"]
+"""What can be told of a journal row that does not follow from the one before it."""
+
+
+class JournalPart(NamedTuple):
+    """The hashes of journal rows that follow each other, and the first number that does not."""
+
+    hashes: list[bytes]
+    first_bad_seq: int | None
+
+
+class JournalStart(NamedTuple):
+    """Where the journal begins: after which row of which hash, and whether gc announced it."""
+
+    seq: int
+    hash: bytes
+    announced: bool
+    signature: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

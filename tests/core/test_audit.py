@@ -153,3 +153,34 @@ def test_a_changed_row_is_found(kernel: Kernel) -> None:
     raw.close()
     after = verify(kernel, "default")
     assert (after["ok"], after["first_bad"]) == (False, seq)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("hunter2", ""),
+        ("hunter2: no", ""),
+        ("ValueError: no", "ValueError"),
+        ("httpx.ConnectTimeout", "httpx.ConnectTimeout"),
+        ("KeyboardInterrupt", "KeyboardInterrupt"),
+        ("Cancelled", "Cancelled"),
+    ],
+)
+def test_only_the_name_of_an_error_is_kept(kernel: Kernel, said: str, kept: str) -> None:
+    """A word that is no error's name is not kept: it may be a password."""
+    outcome = Outcome(operation="o", status=OutcomeStatus.FAILED, error=said)
+    record_outcome(kernel, Principal(agent="writer"), outcome)
+    [row] = kernel.volume("default").journal(operation="op.outcome")
+    assert row.detail["error"] == kept
+
+
+def test_a_secret_in_a_name_or_label_is_not_kept(kernel: Kernel) -> None:
+    """A model may call a tool by any name, also by a key that it has seen."""
+    key, writer = "AKIA" + "Q3EXMPLKWZRT7VYU", Principal(agent="writer")
+    operation = Operation(
+        kind=OperationKind.TOOL_CALL, name=key, labels=(f"to:{key}", "risky"), principal=writer
+    )
+    record_intent(kernel, operation, Verdict(operation=operation.id, decision=Decision.DENY))
+    [row] = kernel.volume("default").journal(operation="op.intent")
+    assert row.detail["name"] == "<aws-access-key>"
+    assert row.detail["labels"] == ["to:<aws-access-key>", "risky"]

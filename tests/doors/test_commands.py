@@ -54,6 +54,8 @@ SERVERS = (
             "trust_table",
             "trust_pending",
             "trust_register_tools",
+            "audit_query",
+            "audit_verify",
         },
         "trust_check",
         {"operation": {"kind": "tool.call", "name": "fs.read", "arguments": {"path": "/a"}}},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,10 +23,17 @@ import typer
 from typer.testing import CliRunner
 
 from fmos.client import connect
+from fmos.contract.parse import load_as
+from fmos.contract.workflow import Workflow
 from fmos.errors import FmosError, PrincipalError
 from fmos.runtime.kernel import Kernel
+from fmos.runtime.lifecycle import Lifecycle
+from fmos.runtime.transfer import export_agent
 from fmos.serving.discovery import discover
 from fmos.types import Principal
+from fmos.versions.model import Candidate
+from fmos.versions.versions import Versions
+from fmos.workflow.runner import Runner
 from fmos_cli.main import app
 from fmos_trust.approvals import Approvals
 
@@ -65,11 +73,12 @@ class Plant:
 
 @dataclass
 class World:
-    """A home with all victims in it, its daemon's address, and the attacker's token."""
+    """A home with all victims in it, its daemon's address, and the attacker's token and key."""
 
     home: Path
     url: str
     token: str
+    key: str
     plants: dict[str, Plant]
 
 
@@ -119,6 +128,12 @@ ATTACKS: dict[str, Attack] = {
     "trust_register_tools": lambda p: [
         {"tools": [{"name": "deploy", "capability": "fs.read", "effect": "read"}]}
     ],
+    "audit_query": lambda p: [
+        {},
+        {"operation": p.run["id"]},
+        {"operation": p.ids["model"], "kind": "op.intent", "limit": 200},
+    ],
+    "audit_verify": lambda p: [{}],
     "set_reasoning_level": lambda p: [{"model": "gpt-5.2", "level": "low"}],
     "budget_admit": lambda p: [{"operation": _model(p)}],
     "budget_settle": lambda p: [{"reservation": p.ids["reservation"], "usage": {"tokens": 900}}],
@@ -126,6 +141,15 @@ ATTACKS: dict[str, Attack] = {
 }
 
 _ADMINISTRATOR = "the administrator's, for the whole home"
+_ASKS = "workflow: asks\nsteps: [{ id: ok, type: HITL_approval }]\n"
+_NO_JOBS = "[jobs]\nexpire_s = 0\ngc_s = 0\ncheckpoints_s = 0\ncanaries_s = 0\n"
+_PROMPT = b"be brief"
+_METRIC = f"""#!{sys.executable}
+import json, sys
+for line in open(sys.argv[2]):
+    run = json.loads(line)
+    print(json.dumps({{"trace": run.get("trace") or run.get("run"), "value": 1}}))
+"""
 _FILES = "reads documents that its user names, and no tenant's state"
 
 #: Per command: what to run as the attacker's tenant, or why there is nothing to try.
@@ -135,10 +159,22 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...] | str] = {
     ("pending",): _ADMINISTRATOR,
     ("approve",): _ADMINISTRATOR,
     ("trust",): _ADMINISTRATOR,
+    ("backup",): _ADMINISTRATOR,
+    ("restore",): _ADMINISTRATOR,
+    ("upgrade",): _ADMINISTRATOR,
+    ("doctor",): _ADMINISTRATOR,
+    ("audit", "show"): ("--tenant", "acme", "--agent", "ada", "--json"),
+    ("audit", "verify"): ("--tenant", "acme", "--json"),
+    ("audit", "prove"): ("1", "--tenant", "acme"),
+    ("audit", "export"): ("--to", "{contract}.jsonl", "--tenant", "acme", "--json"),
+    ("audit", "checkpoint"): ("--tenant", "acme", "--json"),
+    ("audit", "rotate"): ("--tenant", "acme", "--json"),
     ("token", "list"): _ADMINISTRATOR,
     ("token", "revoke"): _ADMINISTRATOR,
     ("token", "issue"): ("--tenant", "acme", "--agent", "ada", "--json"),
     ("check",): ("ada", "--tenant", "acme", "--adapter", "none", "--json"),
+    ("verify",): ("{contract}", "--tenant", "acme", "--agent", "ada", "--json"),
+    ("equivalent",): "has homes of its own",
     ("contract", "lint"): _FILES,
     ("contract", "diff"): _FILES,
     ("contract", "bind"): ("{contract}", "--tenant", "acme", "--json"),
@@ -146,6 +182,126 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...] | str] = {
     ("ledger", "show"): ("--tenant", "acme", "--agent", "ada", "--json"),
     ("ledger", "alerts"): ("--tenant", "acme", "--json"),
     ("ledger", "limit"): ("tokens", "9000", "--tenant", "acme"),
+    ("workflow", "run"): ("asks", "--tenant", "acme", "--run", "new-ada", "--json"),
+    ("workflow", "list"): ("--tenant", "acme", "--json"),
+    ("workflow", "show"): ("show-ada", "--tenant", "acme", "--json"),
+    ("workflow", "resume"): ("resume-ada", "--tenant", "acme", "--json"),
+    ("workflow", "answer"): ("answer-ada", "ok", "--approve", "--yes", "--tenant", "acme"),
+    ("workflow", "cancel"): ("cancel-ada", "--tenant", "acme", "--json"),
+    ("agent", "list"): ("--tenant", "acme", "--json"),
+    ("agent", "show"): ("ada", "--tenant", "acme", "--json"),
+    ("agent", "spawn"): ("ada-spawned", "--tenant", "acme", "--json"),
+    ("agent", "pause"): ("ada-running", "--tenant", "acme", "--json"),
+    ("agent", "resume"): ("ada-paused", "--tenant", "acme", "--json"),
+    ("agent", "kill"): ("ada-killed", "--tenant", "acme", "--yes", "--json"),
+    ("agent", "checkpoint"): ("ada-running", "--tenant", "acme", "--json"),
+    ("agent", "restore"): ("ada-kept", "good", "--tenant", "acme", "--json"),
+    ("agent", "fork"): ("ada-kept", "ada-forked", "--tenant", "acme", "--json"),
+    ("agent", "export"): ("ada-kept", "{contract}.fmos", "--tenant", "acme", "--json"),
+    ("agent", "import"): (
+        "{moved}",
+        "--trust-key",
+        "{key}",
+        "--as",
+        "ada-moved",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "list"): ("--tenant", "acme", "--json"),
+    ("versions", "show"): ("prompt", "ada", "{version}", "--tenant", "acme", "--json"),
+    ("versions", "propose"): (
+        "prompt",
+        "ada-new",
+        "{contract}",
+        "--why",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "evaluate"): (
+        "prompt",
+        "ada",
+        "{version}",
+        "--journal",
+        "--command",
+        "{metric}",
+        "--tenant",
+        "acme",
+    ),
+    ("versions", "canary"): (
+        "prompt",
+        "ada-canary",
+        "{version}",
+        "--override",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "accept"): (
+        "prompt",
+        "ada-accept",
+        "{version}",
+        "--override",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "reject"): (
+        "prompt",
+        "ada-reject",
+        "{version}",
+        "--why",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "rollback"): (
+        "prompt",
+        "ada-rollback",
+        "--why",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "freeze"): (
+        "prompt",
+        "ada-accepted",
+        "--why",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "unfreeze"): (
+        "prompt",
+        "ada-frozen",
+        "--why",
+        "w",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "log"): ("--tenant", "acme", "--json"),
+    ("versions", "report"): (
+        "resolved",
+        "1",
+        "--agent",
+        "ada",
+        "--session",
+        "s1",
+        "--tenant",
+        "acme",
+        "--json",
+    ),
+    ("versions", "watch"): _ADMINISTRATOR,
+    ("replay",): (SESSION, "--agent", "bob", "--tenant", "acme", "--json"),
+    ("report",): ("--tenant", "acme", "--by", "agent", "--json"),
     ("traps", "train"): _FILES,
     ("traps", "eval"): _FILES,
     ("traps", "show"): ("ada", "--tenant", "acme", "--json"),
@@ -161,6 +317,9 @@ def planted() -> Iterator[Path]:
         for agent in ("ada", "bob"):
             text = CONTRACT.replace("ada", agent).replace("fs.write", "process.run")
             (home / "contracts" / f"{agent}.yaml").write_text(text)
+        (home / "contracts" / "asks.yaml").write_text(_ASKS)
+        # The daemon's own work changes every tenant's state; it is not what is tried here.
+        (home / "fmos.toml").write_text(_NO_JOBS)
         yield home
 
 
@@ -170,9 +329,44 @@ def world(planted: Path) -> Iterator[World]:
     with Kernel.open(planted) as kernel:
         plants = {name: _plant(kernel, name, who) for name, who in VICTIMS.items()}
         kernel.agent_fs(ATTACKER)
+        for run in ("show-ada", "resume-ada", "answer-ada", "cancel-ada"):
+            for tenant in ("acme", plants["tenant"].who.tenant):
+                asked = {} if tenant == "acme" else {"secret": plants["tenant"].marker}
+                Runner(kernel).start(load_as(Workflow, _ASKS), asked, tenant=tenant, run=run)
+        _live(kernel, planted / "ada.moved")
+        key = kernel.keys_of("acme").public_key
+        _propose(kernel)
+    (planted / "metric").write_text(_METRIC)
+    (planted / "metric").chmod(0o700)
     token = issue(planted, ATTACKER)
     with daemon(planted, "--port", "0") as (_, lines):
-        yield World(planted, f"http://127.0.0.1:{port_of(lines)}", token, plants)
+        yield World(planted, f"http://127.0.0.1:{port_of(lines)}", token, key, plants)
+
+
+def _live(kernel: Kernel, moved: Path) -> None:
+    """Make the agents of the attacker's tenant that the commands of `fmos agent` are tried on."""
+    lives = Lifecycle(kernel)
+    for name in ("ada-running", "ada-paused", "ada-killed", "ada-kept"):
+        lives.spawn(Principal(tenant="acme", agent=name))
+    lives.pause(Principal(tenant="acme", agent="ada-paused"))
+    kept = Principal(tenant="acme", agent="ada-kept")
+    lives.checkpoint(kept, "good")
+    export_agent(kernel, kept, moved)
+
+
+def _propose(kernel: Kernel) -> None:
+    """Make the versions of the attacker's tenant that `fmos versions` is tried on."""
+    versions = Versions(kernel)
+
+    def propose(name: str, content: bytes = _PROMPT) -> Candidate:
+        return versions.propose("acme", "prompt", name, content, author="agent:a", why="w")
+
+    for name in ("ada", "ada-canary", "ada-accept", "ada-reject"):
+        propose(name)
+    for name in ("ada-rollback", "ada-accepted", "ada-frozen"):
+        versions.accept(propose(name, b"older"), by="user:ann", override="w")
+        versions.accept(propose(name), by="user:ann", override="w")
+    versions.freeze("acme", "prompt", "ada-frozen", by="user:ann", why="w")
 
 
 def _secret(plant: Plant) -> str:
@@ -294,9 +488,17 @@ def test_no_command_reaches_another_tenant(world, path):
     """A command that is told one tenant prints nothing of another, and changes nothing of it."""
     before = _state(world.home, "tenant")
     contract = str(world.home / "contracts" / "ada.yaml")
-    how = [word.format(contract=contract) for word in COMMANDS[path]]
+    places = {
+        "contract": contract,
+        "version": hashlib.sha256(_PROMPT).hexdigest(),
+        "moved": world.home / "ada.moved",
+        "key": world.key,
+        "metric": world.home / "metric",
+    }
+    how = [word.format_map(places) for word in COMMANDS[path]]
     answer = CliRunner().invoke(app, ["--home", str(world.home), *path, *how])
-    assert answer.exit_code in (0, 1), answer.output  # 1: `check` found a gap
+    # 1: `check` found a gap; 24: a workflow waits for a person.
+    assert answer.exit_code in (0, 1, 24), answer.output
     assert "acme" in answer.output or "ada" in answer.output
     assert world.plants["tenant"].marker not in answer.output
     assert "globex" not in answer.output

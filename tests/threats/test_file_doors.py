@@ -109,7 +109,8 @@ _NO_PATH = {
     "merge": "test_merges", "quota": "numbers", "set_quota": "needs system", "log": "test_rows",
     "verify_journal": "a verdict", "fsck": "findings; repair is refused to a confined handle",
     "verify": "findings", "gc": "refused to a confined handle", "stats": "numbers",
-    "overlays": "places", "record": "refused to a confined handle",
+    "journal_start": "a number and a hash", "check_journal": "hashes and a verdict",
+    "explain_journal": "a verdict", "overlays": "places", "record": "refused to a confined handle",
 }  # fmt: skip
 
 

@@ -122,4 +122,54 @@ def test_no_tool_can_approve(tools: TrustTools) -> None:
         "trust_table",
         "trust_pending",
         "trust_register_tools",
+        "audit_query",
+        "audit_verify",
     }
+
+
+def test_a_clock_set_back_revives_no_approval(check: Any, kernel: Kernel) -> None:
+    """What expired while nobody looked has expired, though the time of day says otherwise."""
+    approvals = Approvals(kernel)
+    late = check("run", command="rm x")
+    used_late = check("run", command="rm y")
+    approvals.decide(used_late.approval, True, "ann", "")
+    assert isinstance(kernel.clock, FixedClock)
+    kernel.clock.advance(601)
+    kernel.clock.set_back(601)
+    with pytest.raises(ArgumentError, match="has expired"):
+        approvals.decide(late.approval, True, "ann", "")
+    assert "has expired" in check("run", approval=used_late.approval, command="rm y").reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'approved', approver = 'ann'",
+        "state = 'approved', approver = 'ann', decided_seq = 1, seal = hex(randomblob(32))",
+        "state = 'approved', approver = 'ann', expires_ns = expires_ns + 1000000000000",
+    ],
+)
+def test_a_row_that_the_gate_did_not_write_counts_for_nothing(
+    check: Any, kernel: Kernel, change: str
+) -> None:
+    """Who can write kernel.db and has no key approves nothing."""
+    asked = check("run", command="rm x")
+    kernel.database.execute(f"UPDATE trust_approval SET {change}")
+    assert Approvals(kernel).pending() == []
+    assert Approvals(kernel).state(asked.approval) is None
+    again = check("run", approval=asked.approval, command="rm x")
+    assert again.decision == "ask"
+    assert "not made by this gate" in again.reason
+    with pytest.raises(ArgumentError, match="was changed since"):
+        Approvals(kernel).decide(asked.approval, True, "ann", "")
+
+
+def test_a_used_approval_that_is_put_back_is_still_used(check: Any, kernel: Kernel) -> None:
+    """The journal says that a call was let through; the row cannot say otherwise."""
+    asked = check("run", command="rm x")
+    Approvals(kernel).decide(asked.approval, True, "ann", "")
+    assert check("run", approval=asked.approval, command="rm x").allowed
+    kernel.database.execute("UPDATE trust_approval SET state = 'approved' WHERE state = 'used'")
+    again = check("run", approval=asked.approval, command="rm x")
+    assert again.decision == "ask"
+    assert "used already" in again.reason

@@ -109,7 +109,8 @@ def test_broken_contract_denies_with_its_error(check: Any, kernel: Kernel) -> No
 @pytest.mark.parametrize("text", [SECRET, SECRET[::-1], SECRET.encode().hex()])
 def test_seen_secret_may_not_be_sent(tools: TrustTools, check: Any, text: str) -> None:
     """A secret that a tool brought in does not leave, even to an allowed recipient."""
-    outcome = {"operation": "o1", "status": "ok"}
+    read = check("read_file", path="/src/a")
+    outcome = {"operation": read.operation, "status": "ok"}
     tools.call("trust_settle", {"outcome": outcome, "observation": OBSERVED})
     verdict = check("send", to="ann@example.com", text=f"the value is {text}")
     assert verdict.decision == "deny"
@@ -202,6 +203,50 @@ def test_every_check_and_outcome_is_in_the_audit(
     after = verify(kernel, "default")
     assert after["ok"]
     assert after["rows"] >= before + 2
+
+
+def test_an_outcome_needs_a_call_that_was_let_through(
+    tools: TrustTools, check: Any, kernel: Kernel
+) -> None:
+    """Nobody reports the end of what never began, and an end is noted once."""
+    refused = check("write_file", path="/etc/x", text="")
+    for operation in ("never", refused.operation):
+        with pytest.raises(ArgumentError, match="was let through"):
+            tools.call("trust_settle", {"outcome": {"operation": operation, "status": "ok"}})
+        alone = {"settled": [{"outcome": {"operation": operation, "status": "ok"}}]}
+        with pytest.raises(ArgumentError, match="was let through"):
+            tools.call("trust_observe", alone)
+    ran = check("run", command="ls")
+    rows = kernel.volume("default").journal
+    for status in ("ok", "failed"):
+        tools.call("trust_settle", {"outcome": {"operation": ran.operation, "status": status}})
+    ends = [row.detail for row in rows(operation="op.outcome")]
+    assert [(end["id"], end["status"]) for end in ends] == [(ran.operation, "ok")]
+
+
+def test_a_secret_is_noted_even_where_the_outcome_is_refused(tools: TrustTools, check: Any) -> None:
+    """What entered the session has entered it, whatever is wrong with the report."""
+    outcome = {"operation": "never", "status": "ok"}
+    with pytest.raises(ArgumentError):
+        tools.call("trust_settle", {"outcome": outcome, "observation": OBSERVED})
+    assert codes(check("send", to="ann@example.com", text=SECRET)) == ["trust.secret"]
+
+
+def test_a_call_that_is_asked_about_twice_is_paid_once(tools: TrustTools, kernel: Kernel) -> None:
+    """Whoever lost the answer asks again with the same id; another call needs another id."""
+    ask = {"kind": "tool.call", "name": "run", "arguments": {"command": "ls"}, "id": "c1"}
+    verdicts = [tools.call("trust_check", {"operation": ask}) for _ in range(3)]
+    assert [verdict["decision"] for verdict in verdicts] == ["allow"] * 3
+    account = kernel.account(Principal(agent="writer", session="s1"))
+    spent = [b for b in kernel.ledger.status(account) if b.resource == "tool_calls"]
+    assert {balance.spent for balance in spent} == {1}
+    other = tools.call("trust_check", {"operation": {**ask, "arguments": {"command": "pwd"}}})
+    assert other["decision"] == "deny"
+    assert "another call" in other["reasons"][0]["message"]
+    tools.call("trust_settle", {"outcome": {"operation": "c1", "status": "ok"}})
+    late = tools.call("trust_check", {"operation": ask})
+    assert late["decision"] == "deny"
+    assert "ended already" in late["reasons"][0]["message"]
 
 
 def test_operation_cannot_name_another_agent(tools: TrustTools) -> None:

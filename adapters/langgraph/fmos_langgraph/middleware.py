@@ -152,7 +152,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if call.refusal:
             return _refused_model(call)
         try:
-            response = handler(call.request)
+            with self.governor.running(call.operation):
+                response = handler(call.request)
         except BaseException:  # Ctrl-C too: what is not given back stays reserved
             self.governor.cancelled(call.operation)
             raise
@@ -168,7 +169,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if call.refusal:
             return _refused_model(call)
         try:
-            response = await handler(call.request)
+            with self.governor.running(call.operation):
+                response = await handler(call.request)
         except BaseException:  # a time-out cancels: what is not given back stays reserved
             await asyncio.shield(asyncio.to_thread(self.governor.cancelled, call.operation))
             raise
@@ -192,7 +194,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return _refused_tool(request, verdict)
         start = perf_counter()
         try:
-            result = handler(_with_arguments(request, verdict))
+            with self.governor.running(operation):
+                result = handler(_with_arguments(request, verdict))
         except GraphBubbleUp:
             raise
         except BaseException as error:
@@ -223,7 +226,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return _refused_tool(request, verdict)
         start = perf_counter()
         try:
-            result = await handler(_with_arguments(request, verdict))
+            with self.governor.running(operation):
+                result = await handler(_with_arguments(request, verdict))
         except GraphBubbleUp:
             raise
         except BaseException as error:
@@ -295,23 +299,29 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def _settled(self, call: _ModelCall, response: ModelResponse[Any]) -> ModelResult:
         """Settle what a model call used and take its messages in."""
-        self.governor.after_model(call.operation, {"tokens": self._used(call, response)})
+        self.governor.after_model(call.operation, self._used(call, response))
         answer = ModelResponse(
             result=[self._appended(message) for message in response.result],
             structured_response=response.structured_response,
         )
         return _with_marks(answer, call.marked)
 
-    def _used(self, call: _ModelCall, response: ModelResponse[Any]) -> int:
+    def _used(self, call: _ModelCall, response: ModelResponse[Any]) -> dict[str, int]:
         """Return the tokens that the provider reports, or an estimate where it does not."""
         reported = [
-            message.usage_metadata["total_tokens"]
+            message.usage_metadata
             for message in response.result
             if isinstance(message, AIMessage) and message.usage_metadata
         ]
         if reported:
-            return sum(reported)
-        return call.input_tokens + sum(self._count(translate.text(m)) for m in response.result)
+            return {
+                "tokens": sum(each["total_tokens"] for each in reported),
+                "input_tokens": sum(each["input_tokens"] for each in reported),
+                "output_tokens": sum(each["output_tokens"] for each in reported),
+            }
+        given = call.input_tokens
+        made = sum(self._count(translate.text(m)) for m in response.result)
+        return {"tokens": given + made, "input_tokens": given, "output_tokens": made}
 
     def _input_tokens(self, request: ModelRequest[Any]) -> int:
         tools = [

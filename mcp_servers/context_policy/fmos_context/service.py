@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from fmos.errors import ArgumentError, NotFoundError, PrincipalError
+from fmos.replay.recording import composed_summary
 from fmos.runtime.kernel import Kernel
 from fmos.tokens import TokenCounter, default_counter
 from fmos.types import Principal, checked_id, new_id
@@ -39,10 +40,11 @@ class ContextService:
         """Open a session; one that is there keeps its items and gets the new settings.
 
         Raises:
+            DeniedError: if the agent is paused or was killed.
             ArgumentError: if the session id cannot be used, or the system prompt does not fit.
         """
         session = checked_id(principal.session or new_id(), "a session id")
-        max_tokens = self._allowed(principal, max_tokens)
+        asked, max_tokens = max_tokens, self._allowed(principal, max_tokens)
         store = self._store(principal, session)
         tokens = self._tokens(system) if _encoded(system, "system") else 0
         if tokens > max_tokens:
@@ -59,12 +61,17 @@ class ContextService:
         )
         if store.load() != settings:
             store.save(settings)
-        return Opened(
+        opened = Opened(
             session=session,
             max_tokens=max_tokens,
             threshold_bytes=settings.threshold_bytes,
             items=store.count(),
         )
+        who = principal.model_copy(update={"session": session})
+        given = {"system": system, "max_tokens": asked, "threshold_bytes": threshold_bytes}
+        recordings = self._kernel.recordings
+        recordings.note(who, recordings.call(who, "context_open", given, opened))
+        return opened
 
     def append(
         self,
@@ -79,8 +86,10 @@ class ContextService:
         """Add a text to a session; page it out when the size rule says so.
 
         Raises:
+            DeniedError: if the agent is paused or was killed.
             NotFoundError: if the session is not open.
         """
+        self._kernel.require_running(principal)
         store, settings = self._opened(principal)
         data = _encoded(text, "text")
         out = offload.is_paged_out(
@@ -88,6 +97,8 @@ class ContextService:
         )
         own = self._tokens(name) if name else MESSAGE_TOKENS
         raw = own + self._count(text)
+        recordings = self._kernel.recordings
+        recordings.begin(principal)  # before the transaction: it may look at accounts
         with store.transaction():
             ordinal = store.count()
             handle = offload.handle_for(settings.session, ordinal, data)
@@ -105,18 +116,27 @@ class ContextService:
                 tokens_stub=own + self._count(stub),
             )
             store.add(item, data if out else None)
-        return Appended(
-            item=item.id,
-            inline=not out,
-            handle=handle if out else None,
-            text=item.shown,
-            tokens=item.tokens_shown,
-        )
+            appended = Appended(
+                item=item.id,
+                inline=not out,
+                handle=handle if out else None,
+                text=item.shown,
+                tokens=item.tokens_shown,
+            )
+            said = {"name": name, "call_id": call_id, "pinned": pinned}
+            given = {"role": role, "text": text, **said}
+            # A text that is shown as it was given is not kept twice.
+            answer = appended.model_dump(exclude=None if out else {"text"})
+            call = recordings.call(principal, "context_append", given, answer)
+            if call is not None:
+                recordings.add(principal, call, handle=self._kernel.agent_fs(principal))
+        return appended
 
     def compose(self, principal: Principal, max_tokens: int, chosen: Sequence[str]) -> Composed:
         """Return the messages that fit the budget, the newest in full.
 
         Raises:
+            DeniedError: if the agent is paused or was killed.
             ArgumentError: if the budget is too small for what must be shown.
             NotFoundError: if the session or an item does not exist.
         """
@@ -126,7 +146,11 @@ class ContextService:
         composed = self._composed(store, settings, items, budget)
         shown = {"tokens": composed.tokens, "tokens_raw": composed.tokens_raw, "budget": budget}
         detail = {"session": settings.session, **shown, "dropped": composed.dropped_handle}
-        self._kernel.record(principal, "context.compose", detail)
+        given = {"max_tokens": max_tokens, "items": list(chosen)}
+        call = self._kernel.recordings.call(
+            principal, "context_compose", given, composed_summary(composed.model_dump(mode="json"))
+        )
+        self._kernel.record(principal, "context.compose", detail, call=call)
         return composed
 
     def read(
@@ -206,7 +230,10 @@ class ContextService:
 
     def _allowed(self, principal: Principal, max_tokens: int) -> int:
         """Return the budget that the agent's contract leaves of the one asked for."""
-        contract = self._kernel.contract(principal)
+        standing = self._kernel.acting(principal)
+        if principal.session:
+            self._kernel.recordings.standing(standing)
+        contract = standing.mandate.contract
         limit = contract.modelPolicy.max_context_tokens if contract else None
         return max_tokens if limit is None else min(max_tokens, limit)
 

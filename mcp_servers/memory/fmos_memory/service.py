@@ -5,10 +5,12 @@ Order of a write: reserve, journal the intent, write, journal the outcome, commi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
+from fmos import telemetry
 from fmos.errors import ArgumentError, NotFoundError
 from fmos.runtime.kernel import Kernel
 from fmos.types import OperationKind, Principal, checked_id, new_id
@@ -55,7 +57,8 @@ class MemoryService:
             source=source,
             created_ns=self._kernel.clock.now_ns(),
         )
-        with self._governed(principal, item):
+        given = {"text": text, "namespace": namespace, "kind": kind, "tags": list(tags)}
+        with self._governed(principal, item, {**given, "source": source}):
             return self._store(principal).put(item)
 
     def search(self, principal: Principal, query: str, namespace: str, limit: int) -> SearchResult:
@@ -98,7 +101,9 @@ class MemoryService:
         return MemoryStore(fs) if fs is not None else None
 
     @contextmanager
-    def _governed(self, principal: Principal, item: MemoryItem) -> Iterator[None]:
+    def _governed(
+        self, principal: Principal, item: MemoryItem, given: Mapping[str, Any]
+    ) -> Iterator[None]:
         """Account for the write and journal it: intent before, outcome after.
 
         The text itself stays out of the journal: history is for ever, a memory is not.
@@ -116,8 +121,12 @@ class MemoryService:
             )
             kernel.ledger.refund(reservation)
             raise
-        kernel.record(principal, _EVENT, {**fact, "phase": "done"})
-        kernel.ledger.commit(reservation)
+        call = kernel.recordings.call(
+            principal, "memory_write", given, item, operation=item.id, time_ns=item.created_ns
+        )
+        kernel.record(principal, _EVENT, {**fact, "phase": "done"}, call=call)
+        with telemetry.spending(principal, {"memory_writes": 1}):
+            kernel.ledger.commit(reservation)
 
 
 def _hit(item: MemoryItem, score: float) -> Hit:

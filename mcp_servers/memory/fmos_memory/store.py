@@ -44,10 +44,23 @@ class MemoryStore:
             self._fs.mkdir(f"{_FOLDER}/{item.namespace}", parents=True, exist_ok=True)
             self._fs.write(path, item.model_dump_json(exclude={"node"}).encode())
             node = self._fs.stat(path).node
-            self._index.execute(_INSERT_ITEM, (node, item.id, item.namespace))
-            words = (index_text(item.text), index_text(" ".join(item.tags)))
-            self._index.execute(_INSERT_TEXT, (node, *words))
+            self._add(node, item)
         return item.model_copy(update={"node": node})
+
+    def index_all(self) -> int:
+        """Index every memory of the branch, as of one that came from elsewhere; return how many."""
+        count = 0
+        with self._fs.transaction():
+            for path in self._fs.glob(f"{_FOLDER}/*/*.json"):
+                node = self._fs.stat(path).node
+                self._add(node, self._read(path, node))
+                count += 1
+        return count
+
+    def _add(self, node: int, item: MemoryItem) -> None:
+        self._index.execute(_INSERT_ITEM, (node, item.id, item.namespace))
+        words = (index_text(item.text), index_text(" ".join(item.tags)))
+        self._index.execute(_INSERT_TEXT, (node, *words))
 
     def get(self, memory: str) -> MemoryItem | None:
         """Return the memory, or None where the branch has none of that id."""

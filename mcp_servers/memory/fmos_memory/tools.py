@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agentfs import AgentFS
 from fmos.runtime.kernel import Kernel
 from fmos.serving.toolset import Toolset, tool
 from fmos.types import Principal
 from fmos_memory.model import MemoryItem, MemoryKind, SearchResult
 from fmos_memory.service import MemoryService
+from fmos_memory.store import MemoryStore
 
 
 class MemoryTools(Toolset):
@@ -27,6 +29,10 @@ class MemoryTools(Toolset):
     def __init__(self, kernel: Kernel, launch: Principal | None = None) -> None:
         super().__init__(kernel, launch)
         self._service = MemoryService(kernel)
+
+    def index_branch(self, who: Principal, fs: AgentFS) -> None:
+        """Let the search find the memories of an agent that was imported."""
+        MemoryStore(fs).index_all()
 
     @tool("Write a memory")
     def memory_write(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from fmos import telemetry
 from fmos.audit.record import record_intent, record_outcome
 from fmos.contract.model import AgentContract
 from fmos.errors import (
@@ -59,8 +60,12 @@ class BudgetService:
             verdict = self._decide(asked)
         except ContractError as error:
             verdict = _deny(asked, "budget.contract", str(error), "contract")
+            self._kernel.recordings.broken(who, error)
         try:
-            record_intent(self._kernel, asked, verdict)
+            call = self._kernel.recordings.call(
+                who, "budget_admit", {"operation": operation}, verdict, operation=operation.id
+            )
+            record_intent(self._kernel, asked, verdict, call=call)
         except Exception:
             self._give_back(verdict)
             raise
@@ -84,19 +89,26 @@ class BudgetService:
             used, alerts = known.used or {}, ()
             if first and happened:
                 used = {**known.reservation.amounts, **reported}
-                alerts = self._kernel.ledger.commit(reservation, used).alerts
+                with telemetry.spending(who, used):
+                    alerts = self._kernel.ledger.commit(reservation, used).alerts
             elif first:
                 self._kernel.ledger.refund(reservation)
-        if first:
-            status = OutcomeStatus.OK if happened else OutcomeStatus.FAILED
-            outcome = Outcome(operation=known.reservation.operation, status=status, usage=used)
-            record_outcome(self._kernel, who, outcome)
-        return Settlement(
+        settlement = Settlement(
             reservation=reservation,
             committed=used,
             balances=self._kernel.ledger.status(account),
             alerts=alerts,
         )
+        if first:
+            status = OutcomeStatus.OK if happened else OutcomeStatus.FAILED
+            operation = known.reservation.operation
+            outcome = Outcome(operation=operation, status=status, usage=used)
+            given = {"reservation": reservation, "usage": usage}
+            call = self._kernel.recordings.call(
+                who, "budget_settle", given, settlement, operation=operation
+            )
+            record_outcome(self._kernel, who, outcome, call=call)
+        return settlement
 
     def status(self, who: Principal) -> Balances:
         """Return the balances of a session and of every account above it."""
@@ -107,8 +119,13 @@ class BudgetService:
 
     def _decide(self, operation: Operation) -> Verdict:
         who = operation.principal
-        mandate = self._kernel.mandate(who)
+        standing = self._kernel.standing(who)
+        self._kernel.recordings.standing(standing)
+        mandate = standing.mandate
         policy = mandate.manifest.hash if mandate.manifest else ""
+        if standing.stopped:
+            code = f"agent.{standing.state}"
+            return _deny(operation, code, standing.stopped, "lifecycle", policy)
         try:
             self._kernel.permit(who, operation.kind)
         except DeniedError as error:

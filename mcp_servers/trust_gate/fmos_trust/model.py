@@ -34,6 +34,9 @@ class Approval(Record):
     expires_ns: int
     approver: str = ""
     comment: str = ""
+    boot: str = Field(default="", description="the boot of the machine on which it was made")
+    up_until_ns: int = Field(default=0, description="until when, by the time since that boot")
+    decided_seq: int = Field(default=0, description="the journal's last row when it was answered")
 
 
 class PendingApproval(Record):

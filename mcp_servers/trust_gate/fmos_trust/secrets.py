@@ -1,8 +1,8 @@
-"""Finds secrets in text that enters a session, and recognises them in text that would leave it.
+"""Recognises secrets that entered a session in text that would leave it.
 
-Values are never kept: only their length and a keyed digest. Outgoing text is looked at as it is,
-reversed, and with base64, hex and percent encodings undone (twice over), in windows of the
-lengths that were seen.
+What a secret looks like is fmos.redaction's matter. Values are never kept: only their length and a
+keyed digest. Outgoing text is looked at as it is, reversed, and with base64, hex and percent
+encodings undone (twice over), in windows of the lengths that were seen.
 """
 
 from __future__ import annotations
@@ -13,28 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from fmos.redaction import Found, find_secrets
 from fmos_trust.keyed import KeyedHash
 
-_MIN_LENGTH = 8
-_MAX_LENGTH = 512
 _MAX_WINDOWS = 1_000_000
 _MAX_DECODINGS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """One kind of secret; group 1 is the value when the pattern has one."""
-
-    kind: str
-    expression: re.Pattern[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A secret in a text."""
-
-    kind: str
-    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,98 +34,8 @@ class TextTooLongError(ValueError):
     """The outgoing text is too long to be looked through."""
 
 
-def _pattern(kind: str, expression: str) -> Pattern:
-    return Pattern(kind, re.compile(expression))
-
-
-_PATTERNS = (
-    _pattern("aws-access-key", r"\b((?:AKIA|ASIA|AGPA|AROA|AIDA)[A-Z0-9]{16})\b"),
-    _pattern("github-token", r"\b(gh[pousr]_[A-Za-z0-9]{30,255})\b"),
-    _pattern("github-token", r"\b(github_pat_[A-Za-z0-9_]{40,255})\b"),
-    _pattern("gitlab-token", r"\b(glpat-[A-Za-z0-9_-]{20,64})"),
-    _pattern("slack-token", r"\b(xox[abeoprs]-[A-Za-z0-9-]{10,250})"),
-    _pattern("slack-webhook", r"(https://hooks\.slack\.com/services/[A-Za-z0-9/]{20,80})"),
-    _pattern("stripe-key", r"\b((?:sk|rk|whsec)_(?:live_|test_)?[A-Za-z0-9]{16,255})\b"),
-    _pattern("google-api-key", r"\b(AIza[A-Za-z0-9_-]{35})"),
-    _pattern("model-api-key", r"\b(sk-(?:ant-|proj-|svcacct-|or-)?[A-Za-z0-9_-]{16,250})"),
-    _pattern("npm-token", r"\b(npm_[A-Za-z0-9]{36})\b"),
-    _pattern("pypi-token", r"\b(pypi-[A-Za-z0-9_-]{50,255})"),
-    _pattern("jwt", r"\b(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"),
-    _pattern("dsn-password", r"://[^\s:/@'\"]{0,100}:([^\s/@'\"]{6,128})@"),
-    _pattern(
-        "bearer-token",
-        r"(?i)\bauthorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic)\s+([^\s'\"]{12,})",
-    ),
-)  # fmt: skip
-_PEM = re.compile(
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(.{20,8000}?)-----END [A-Z ]{0,40}PRIVATE KEY-----",
-    re.DOTALL,
-)
-_ASSIGNMENT = re.compile(
-    r"(api_?key|key|token|secret|password|passwd|pwd|passphrase)['\"]?"
-    r"\s{0,4}(?::=|=|:)\s{0,4}(['\"]?)([^\s'\"`,;]{8,256})",
-    re.IGNORECASE,
-)
-_NAME_BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,80}$")
-_PLACEHOLDER = re.compile(
-    r"(?i)^(?:x+|\*+|\.+|<.*>|\$.*|%.*%|\{.*\}|.*(?:changeme|change_me|placeholder|redacted|example"
-    r"|your[-_]).*|none|null|true|false|undefined)$"
-)
-_CODE = re.compile(r"[(){}\[\]<>$]")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{11,}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}[\s:]?){8,}")
-
-
-def find_secrets(text: str) -> tuple[Found, ...]:
-    """Return every secret in a text, each value once."""
-    found: dict[str, Found] = {}
-    for item in (*_by_pattern(text), *_private_keys(text), *_assignments(text)):
-        if _MIN_LENGTH <= len(item.value) <= _MAX_LENGTH:
-            found.setdefault(item.value, item)
-    return tuple(found.values())
-
-
-def _by_pattern(text: str) -> Iterator[Found]:
-    for pattern in _PATTERNS:
-        for match in pattern.expression.finditer(text):
-            if not _PLACEHOLDER.match(match[1]):
-                yield Found(pattern.kind, match[1])
-
-
-def _private_keys(text: str) -> Iterator[Found]:
-    """Each long line of a PEM private key counts, so that a part of it is found too."""
-    for match in _PEM.finditer(text):
-        for line in re.split(r"\\n|\s", match[1]):
-            if len(line) >= 20:
-                yield Found("private-key", line)
-
-
-def _assignments(text: str) -> Iterator[Found]:
-    for match in _ASSIGNMENT.finditer(text):
-        before = _NAME_BEFORE.search(text[max(0, match.start() - 80) : match.start()])
-        prefix = before[0] if before else ""
-        if not _ends_name(prefix, match[1]):
-            continue
-        if _is_value(prefix + match[1], match[3], quoted=bool(match[2])):
-            yield Found("assigned-secret", match[3])
-
-
-def _ends_name(prefix: str, word: str) -> bool:
-    """Whether a word ends a name (`API_KEY`, `dbPassword`), and not a longer word (`monkey`)."""
-    if not prefix or not prefix[-1].isalnum():
-        return word.lower() != "key" or prefix[-1:] in ("_", "-")
-    return prefix[-1].islower() and word[0].isupper()
-
-
-def _is_value(name: str, value: str, *, quoted: bool) -> bool:
-    """Whether an assigned value looks like a secret, and not like code or a placeholder."""
-    if _PLACEHOLDER.match(value) or len(set(value)) < 4:
-        return False
-    if not quoted and _CODE.search(value):
-        return False
-    in_a_dotenv_file = name == name.upper() and not value.isalpha()
-    mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
-    return in_a_dotenv_file or mixed or (quoted and "pass" in name.lower())
 
 
 def masked(text: str, seen: Iterable[KnownSecret], keyed: KeyedHash) -> str:

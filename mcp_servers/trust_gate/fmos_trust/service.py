@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from fmos.audit.record import record_intent, record_outcome
 from fmos.canonical import content_digest
 from fmos.errors import ArgumentError, BudgetExceededError, ContractError
+from fmos.redaction import find_secrets
+from fmos.replay.recording import Call
 from fmos.runtime.kernel import Kernel
 from fmos.runtime.standing import Standing
 from fmos.traps.manifest import ToolDescriptor
@@ -29,9 +32,17 @@ from fmos_trust.approvals import Approvals
 from fmos_trust.facts import Facts
 from fmos_trust.keyed import KeyedHash
 from fmos_trust.model import Pending, PendingApproval, Registration, Settled
+from fmos_trust.modules import Modules
 from fmos_trust.rules import ASKING, FORBIDDING, apply_rules
-from fmos_trust.secrets import find_secrets, known
-from fmos_trust.store import Toolbox, TrustStore
+from fmos_trust.secrets import KnownSecret, known
+from fmos_trust.store import KnownCall, Toolbox, TrustStore
+
+#: Calls are remembered for so long after they were let through.
+_CALLS_KEPT_NS = 7 * 86_400 * 1_000_000_000
+
+
+#: Where on its branch an agent keeps what it was told.
+_REMEMBERED = ("/.fmos/memory", "/.fmos/context")
 
 
 class TrustService:
@@ -44,37 +55,57 @@ class TrustService:
         home = kernel.home.path
         self._private = sorted({str(home), str(home.resolve())})
         self._versions = TableVersions()
+        self._modules = Modules(kernel)
 
     def check(
         self, who: Principal, operation: Operation, approval: str, settled: Iterable[Settled]
     ) -> Verdict:
         """Decide on an operation, after noting what ran without a trap before it."""
+        settled = list(settled)
         for item in settled:
             self._settle_innocuous(who, item)
         asked = operation.model_copy(update={"principal": who})
         try:
             standing = self._kernel.standing(who)
             tools = self._tools(standing)
+            self._note_premises(standing, tools)
             facts = self._facts(asked, standing, tools)
             verdict = self._decide(facts, approval, standing)
             synced = facts.is_synced and verdict.allowed
             table = self._version(standing, tools)
         except Exception as error:  # a rule that fails must deny, whatever the failure
             verdict, synced, table = _deny(asked, (_failed(error),)), False, ""
-        record_intent(self._kernel, asked, verdict, synced=synced)
-        return verdict.model_copy(update={"table": table})
+            if isinstance(error, ContractError):
+                self._kernel.recordings.broken(who, error)
+        verdict = verdict.model_copy(update={"table": table})
+        given = {"operation": operation, "approval": approval, "settled": settled}
+        call = self._kernel.recordings.call(
+            who, "trust_check", given, verdict, operation=operation.id
+        )
+        record_intent(self._kernel, asked, verdict, synced=synced, call=call)
+        return verdict
 
     def settle(self, who: Principal, outcome: Outcome, observation: Observation | None) -> None:
-        """Note how a checked operation ended, and what it brought into the session."""
-        record_outcome(self._kernel, who, outcome)
-        self._meter(who, outcome)
+        """Note how a checked operation ended, and what it brought into the session.
+
+        Said again, it changes nothing.
+
+        Raises:
+            ArgumentError: if the gate has let no such operation of this agent through.
+        """
         if observation is not None:
             self._observe(who, observation)
+        given = {"outcome": outcome, "observation": observation}
+        call = self._kernel.recordings.call(who, "trust_settle", given, operation=outcome.operation)
+        self._close(who, outcome, call)
 
     def observe(self, who: Principal, settled: Iterable[Settled]) -> None:
         """Note what ran without a trap, and what entered the session without an operation."""
+        settled = list(settled)
         for item in settled:
             self._settle_innocuous(who, item)
+        recordings = self._kernel.recordings
+        recordings.note(who, recordings.call(who, "trust_observe", {"settled": settled}))
 
     def register(self, who: Principal, tools: list[ToolDescriptor]) -> Registration:
         """Keep the tools of an agent's application.
@@ -88,10 +119,49 @@ class TrustService:
             raise ArgumentError(
                 f"the tool {twice[0]!r} is registered twice", hint="give each tool its own name"
             )
-        self._store.put_tools(who, tools, self._kernel.clock.now_ns())
+        now_ns = self._kernel.clock.now_ns()
+        self._store.put_tools(who, tools, now_ns)
+        self._store.forget_calls(now_ns - _CALLS_KEPT_NS)
         digest = content_digest([tool.model_dump(mode="json") for tool in tools])
-        self._kernel.record(who, "trust.tools", {"names": names, "digest": digest})
-        return Registration(registered=len(tools), table_version=self.table(who).version)
+        found = Registration(registered=len(tools), table_version=self.table(who).version)
+        call = self._kernel.recordings.call(who, "trust_register_tools", {"tools": tools}, found)
+        detail = {"names": names, "digest": digest}
+        self._kernel.record(who, "trust.tools", detail, call=call)
+        return found
+
+    def happened(self, who: Principal, event: str, value: Any) -> None:
+        """Bring about what a session depends on and no tool does, when it is run again."""
+        if event == "trust.tools":
+            tools = [ToolDescriptor.model_validate(each) for each in value]
+            self._store.put_tools(who, tools, self._kernel.clock.now_ns())
+        elif event == "trust.secrets":
+            seen = [
+                KnownSecret(kind, length, bytes.fromhex(digest), source)
+                for kind, length, digest, source in value
+            ]
+            self._store.put_secrets(who, seen, self._kernel.clock.now_ns())
+        elif event == "approval.decide":
+            self._approvals.decide(**value)
+
+    def _note_premises(self, standing: Standing, tools: Toolbox) -> None:
+        """Tell the recording what the verdict depends on beside the session's own calls."""
+        recordings, who = self._kernel.recordings, standing.principal
+        recordings.standing(standing)
+        recordings.premise(
+            who,
+            "trust.tools",
+            tools,
+            lambda: [each.model_dump(mode="json") for each in tools.values()],
+        )
+        recordings.premise(
+            who,
+            "trust.secrets",
+            self._store,
+            lambda: [
+                [each.kind, each.length, each.digest.hex(), each.source]
+                for each in self._store.secrets(who.tenant, standing.lineage)
+            ],
+        )
 
     def table(self, who: Principal) -> TrapTable:
         """Return the agent's trap table, compiled and signed now."""
@@ -105,7 +175,7 @@ class TrustService:
             agent=who.agent_key,
             tenant=who.tenant,
             private=self._private,
-            metered=kernel.limits_calls(standing),
+            metered=self._all_trap(standing),
         )
 
     def table_version(self, who: Principal) -> str:
@@ -122,11 +192,36 @@ class TrustService:
             agent=standing.principal.agent_key,
             tenant=standing.principal.tenant,
             private=self._private,
-            metered=self._kernel.limits_calls(standing),
+            metered=self._all_trap(standing),
         )
+
+    def _all_trap(self, standing: Standing) -> bool:
+        """Return whether no call may run without the gate: the agent is stopped, or all count."""
+        if standing.stopped or self._modules:
+            return True
+        return self._kernel.limits_calls(standing)
 
     def _tools(self, standing: Standing) -> Toolbox:
         return self._store.tools(standing.principal.tenant, standing.lineage)
+
+    def tools(self, who: Principal) -> list[ToolDescriptor]:
+        """Return the tools that an agent and those it descends from have registered."""
+        return list(self._store.tools(who.tenant, self._kernel.agents.lineage(who)).values())
+
+    def look_through(self, who: Principal) -> None:
+        """Learn which secrets the memory and context of an agent hold that came from elsewhere."""
+        fs = self._kernel.known_agent_fs(who)
+        if fs is None:
+            return
+        for folder in _REMEMBERED:
+            for path in fs.glob(f"{folder}/**"):
+                if fs.is_file(path):
+                    text = fs.read(path).decode("utf-8", "replace")
+                    self._observe(who, Observation(source=f"import:{folder[1:]}", text=text))
+
+    def expire(self) -> None:
+        """End what nobody approved or used in time; each look at an approval does it too."""
+        self._approvals.pending()
 
     def pending(self, who: Principal) -> Pending:
         """Return what of an agent waits for a person."""
@@ -146,33 +241,64 @@ class TrustService:
         )
 
     def _decide(self, facts: Facts, approval: str, standing: Standing) -> Verdict:
-        forbidden = apply_rules(FORBIDDING, facts)
+        if standing.stopped:
+            stopped = _reason(f"agent.{standing.state}", standing.stopped, "lifecycle")
+            return _deny(facts.operation, (stopped,), facts.policy)
+        objections = self._modules.judge(facts)
+        forbidden = (*apply_rules(FORBIDDING, facts), *objections.denials)
         if forbidden:
             return _deny(facts.operation, forbidden, facts.policy)
-        asking = apply_rules(ASKING, facts)
+        asking = (*apply_rules(ASKING, facts), *objections.asks)
+        again = self._asked_again(facts) if asking else None
+        if again is not None and not again.allowed:
+            return again  # a person's yes is for once, also where the answer was lost
         if asking and not approval:
             return self._ask(facts, asking)
-        allowed = _reason("trust.allowed", "the contract allows it", "allow")
-        verdict = _verdict(facts.operation, Decision.ALLOW, (allowed,), facts.policy)
         try:
-            if not asking:
-                self._kernel.pay_call(standing)
-                return verdict
-            return self._approved_and_paid(facts, approval, asking, standing)
+            return self._paid(facts, approval, asking, standing)
         except BudgetExceededError as error:
+            self._kernel.apply_limits(standing)  # they stay, though nothing was spent
             spent = _reason("budget.exceeded", str(error), "ledger")
             return _deny(facts.operation, (spent,), facts.policy)
 
-    def _approved_and_paid(
+    def _asked_again(self, facts: Facts) -> Verdict | None:
+        """Return the verdict on a call whose id was let through before; None for a new one.
+
+        Whoever lost the answer asks again for the same, which is paid and approved already.
+        """
+        operation = facts.operation
+        known = self._store.call(operation.principal, operation.id)
+        if known is None or known.state == "asked":
+            return None
+        ended = known.state == "settled"
+        if ended or known.digest != self._approvals.digest(operation, facts.pinned):
+            what = "has ended already" if ended else "was let through for another call"
+            message = f"the operation {operation.id!r} {what}; give each call an id of its own"
+            return _deny(operation, (_reason("trust.operation", message, "once"),), facts.policy)
+        repeated = _reason("trust.repeated", "it was let through before", "once")
+        return _verdict(operation, Decision.ALLOW, (repeated,), facts.policy)
+
+    def _paid(
         self, facts: Facts, approval: str, asking: tuple[Reason, ...], standing: Standing
     ) -> Verdict:
-        """Use an approval and pay for the call, both or neither."""
-        self._kernel.apply_limits(standing)
+        """Use the approval where one is needed, pay for the call and note it: all or nothing."""
+        allowed = _reason("trust.allowed", "the contract allows it", "allow")
+        verdict = _verdict(facts.operation, Decision.ALLOW, (allowed,), facts.policy)
         with self._kernel.database.transaction():
-            verdict = self._with_approval(facts, approval, asking)
-            if verdict.allowed:
-                self._kernel.pay_call(standing)
+            if asking:
+                verdict = self._with_approval(facts, approval, asking)
+            if not verdict.allowed:
+                return verdict
+            if not self._note_call(facts, "open"):
+                return self._asked_again(facts) or verdict
+            self._kernel.pay_call(standing)
             return verdict
+
+    def _note_call(self, facts: Facts, state: str) -> bool:
+        operation = facts.operation
+        known = KnownCall(self._approvals.digest(operation, facts.pinned), state)
+        now_ns = self._kernel.clock.now_ns()
+        return self._store.note_call(operation.principal, operation.id, known, now_ns)
 
     def _with_approval(self, facts: Facts, approval: str, asking: tuple[Reason, ...]) -> Verdict:
         operation, policy = facts.operation, facts.pinned
@@ -195,6 +321,7 @@ class TrustService:
 
     def _ask(self, facts: Facts, reasons: tuple[Reason, ...]) -> Verdict:
         approval = self._approvals.request(facts.operation, facts.pinned, reasons)
+        self._note_call(facts, "asked")  # it may run on a fork meanwhile
         fork = Obligation(kind="run_on_fork", parameters={"approval": approval.id})
         update = {
             "approval": approval.id,
@@ -224,9 +351,28 @@ class TrustService:
             reason = _reason("trap.innocuous", "it ran on the fast path", "trap-table")
             record_intent(self._kernel, ran, _verdict(ran, Decision.ALLOW, (reason,), ""))
             self._kernel.charge(who, {"tool_calls": 1})
-        if item.outcome is not None:
+        if item.outcome is not None and item.operation is not None:
             record_outcome(self._kernel, who, item.outcome)
             self._meter(who, item.outcome)
+        elif item.outcome is not None:
+            self._close(who, item.outcome)
+
+    def _close(self, who: Principal, outcome: Outcome, call: Call | None = None) -> None:
+        """Note the end of a call that was let through; once."""
+        if self._store.settle_call(who, outcome.operation):
+            # Not in one transaction: whoever holds kernel.db must not wait for a volume.
+            try:
+                record_outcome(self._kernel, who, outcome, call=call)
+            except BaseException:
+                self._store.reopen_call(who, outcome.operation)
+                raise
+            self._meter(who, outcome)
+            return
+        if self._store.call(who, outcome.operation) is None:
+            raise ArgumentError(
+                f"no operation {outcome.operation!r} of this agent was let through",
+                hint="check an operation before it runs, and settle it with the same id",
+            )
 
     def _meter(self, who: Principal, outcome: Outcome) -> None:
         """Account for the time a call took, in whole seconds: it happened, so it always counts."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from fmos.clock import Uptime
 from fmos.storage.database import Database
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Principal
@@ -20,21 +21,28 @@ _REVISE = """
 INSERT INTO trust_toolset(tenant, agent, revision) VALUES (?, ?, 1)
 ON CONFLICT(tenant, agent) DO UPDATE SET revision = revision + 1
 """
-_MIGRATIONS = ("schema.sql", "schema_0002_revisions.sql")
+_MIGRATIONS = (
+    "schema.sql",
+    "schema_0002_revisions.sql",
+    "schema_0003_seals.sql",
+    "schema_0004_calls.sql",
+)
 _KEPT = 256
 _PUT_SECRET = "INSERT OR IGNORE INTO trust_secret VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SECRETS = "SELECT kind, length, digest, source FROM trust_secret WHERE tenant = ? AND agent = ?"
 _PUT_APPROVAL = """
 INSERT INTO trust_approval(id, tenant, agent, principal, operation, tool, shown, reasons, digest,
-    state, created_ns, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)
+    state, created_ns, expires_ns, boot, up_until_ns, seal)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?)
 """
 _APPROVAL = """
 SELECT id, principal, operation, tool, shown, reasons, digest, state, created_ns, expires_ns,
-    approver, comment FROM trust_approval
+    approver, comment, boot, up_until_ns, decided_seq, seal FROM trust_approval
 """
 _ANY_DUE = """
 SELECT 1 FROM trust_approval
-WHERE expired = 0 AND state IN ('pending', 'approved') AND expires_ns <= ? LIMIT 1
+WHERE expired = 0 AND state IN ('pending', 'approved')
+    AND (expires_ns <= ? OR (boot = ? AND up_until_ns <= ?)) LIMIT 1
 """
 _ONE = _APPROVAL + " WHERE id = ?"
 _WAITING = (
@@ -46,17 +54,41 @@ _SAME = (
     " AND NOT expired AND expires_ns > ?"
 )
 _DECIDE = """
-UPDATE trust_approval SET state = ?, approver = ?, comment = ?, expires_ns = ?
+UPDATE trust_approval SET state = ?, approver = ?, comment = ?, expires_ns = ?, boot = ?,
+    up_until_ns = ?, decided_seq = ?, seal = ?
 WHERE id = ? AND state = 'pending' AND NOT expired AND expires_ns > ?
 """
+_OPEN_CALL = """
+INSERT INTO trust_call(tenant, agent, operation, digest, state, at_ns) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT(tenant, agent, operation) DO UPDATE
+    SET digest = excluded.digest, state = excluded.state WHERE state = 'asked'
+"""
+_CALL = "SELECT digest, state FROM trust_call WHERE tenant = ? AND agent = ? AND operation = ?"
+_SETTLE_CALL = """
+UPDATE trust_call SET state = 'settled'
+WHERE tenant = ? AND agent = ? AND operation = ? AND state <> 'settled'
+"""
+_REOPEN_CALL = (
+    "UPDATE trust_call SET state = 'open' WHERE tenant = ? AND agent = ? AND operation = ?"
+)
+
+_FORGET_CALLS = "DELETE FROM trust_call WHERE at_ns < ?"
 _EXPIRE = """
 UPDATE trust_approval SET expired = 1
-WHERE expired = 0 AND state IN ('pending', 'approved') AND expires_ns <= ?
+WHERE expired = 0 AND state IN ('pending', 'approved')
+    AND (expires_ns <= ? OR (boot = ? AND up_until_ns <= ?))
 """
 _USE = """
 UPDATE trust_approval SET state = 'used'
 WHERE id = ? AND state = 'approved' AND digest = ? AND NOT expired AND expires_ns > ?
 """
+
+
+class KnownCall(NamedTuple):
+    """A call that the gate knows: the keyed digest of what was asked, and what became of it."""
+
+    digest: str
+    state: str
 
 
 #: Tool name to descriptor.
@@ -121,7 +153,29 @@ class TrustStore:
             for row in self._database.query(_SECRETS, (tenant, agent))
         ]
 
-    def put_approval(self, approval: Approval) -> Approval:
+    def note_call(self, who: Principal, operation: str, call: KnownCall, now_ns: int) -> bool:
+        """Note a call that may run or is asked about, and return whether none had its id."""
+        row = (who.tenant, who.agent_key, operation, *call, now_ns)
+        return self._database.execute(_OPEN_CALL, row) == 1
+
+    def call(self, who: Principal, operation: str) -> KnownCall | None:
+        """Return what is known of a call."""
+        rows = self._database.query(_CALL, (who.tenant, who.agent_key, operation))
+        return KnownCall(*rows[0]) if rows else None
+
+    def settle_call(self, who: Principal, operation: str) -> bool:
+        """Note that a call has ended, and return whether it had not."""
+        return self._database.execute(_SETTLE_CALL, (who.tenant, who.agent_key, operation)) == 1
+
+    def reopen_call(self, who: Principal, operation: str) -> None:
+        """Take back that a call has ended: its outcome could not be noted."""
+        self._database.execute(_REOPEN_CALL, (who.tenant, who.agent_key, operation))
+
+    def forget_calls(self, before_ns: int) -> None:
+        """Forget the calls of before a time."""
+        self._database.execute(_FORGET_CALLS, (before_ns,))
+
+    def put_approval(self, approval: Approval, seal: str) -> Approval:
         """Keep a new approval; an equal call that waits already is returned in its place."""
         who = approval.principal
         same = (who.tenant, who.agent_key, approval.digest, approval.created_ns)
@@ -129,7 +183,7 @@ class TrustStore:
             rows = self._database.query(_SAME, same)
             if rows:
                 return _approval(rows[0])
-            self._database.execute(_PUT_APPROVAL, _row(approval))
+            self._database.execute(_PUT_APPROVAL, (*_row(approval), seal))
         return approval
 
     def approval(self, approval: str) -> Approval | None:
@@ -137,21 +191,25 @@ class TrustStore:
         rows = self._database.query(_ONE, (approval,))
         return _approval(rows[0]) if rows else None
 
-    def expire(self, now_ns: int) -> None:
+    def seal(self, approval: str) -> str:
+        """Return the seal that was kept with an approval."""
+        rows = self._database.query(_ONE, (approval,))
+        return rows[0][-1] if rows else ""
+
+    def expire(self, now_ns: int, up: Uptime) -> None:
         """End what nobody answered or used in time: a clock set back does not revive it."""
-        if self._database.query(_ANY_DUE, (now_ns,)):
-            self._database.execute(_EXPIRE, (now_ns,))
+        if self._database.query(_ANY_DUE, (now_ns, *up)):
+            self._database.execute(_EXPIRE, (now_ns, *up))
 
     def waiting(self, now_ns: int) -> list[Approval]:
         """Return the approvals of all tenants that still wait, oldest first."""
         return [_approval(row) for row in self._database.query(_WAITING, (now_ns,))]
 
-    def decide(
-        self, approval: str, state: str, approver: str, comment: str, *, now_ns: int, until_ns: int
-    ) -> bool:
-        """Answer an approval that waits, and return whether it did."""
-        bindings = (state, approver, comment, until_ns, approval, now_ns)
-        return self._database.execute(_DECIDE, bindings) == 1
+    def decide(self, answered: Approval, seal: str, now_ns: int) -> bool:
+        """Keep the answer to an approval that waits, and return whether it did."""
+        answer = (answered.state, answered.approver, answered.comment, answered.expires_ns)
+        until = (answered.boot, answered.up_until_ns, answered.decided_seq)
+        return self._database.execute(_DECIDE, (*answer, *until, seal, answered.id, now_ns)) == 1
 
     def use(self, approval: str, digest: str, now_ns: int) -> bool:
         """Use up an approval of exactly this call, and return whether there was one."""
@@ -162,7 +220,7 @@ def _row(approval: Approval) -> tuple[Any, ...]:
     who = approval.principal
     reasons = json.dumps(approval.reasons)
     asked = (approval.operation, approval.tool, approval.shown, reasons, approval.digest)
-    times = (approval.created_ns, approval.expires_ns)
+    times = (approval.created_ns, approval.expires_ns, approval.boot, approval.up_until_ns)
     return (approval.id, who.tenant, who.agent_key, who.model_dump_json(), *asked, *times)
 
 
@@ -180,4 +238,7 @@ def _approval(row: tuple[Any, ...]) -> Approval:
         expires_ns=row[9],
         approver=row[10],
         comment=row[11],
+        boot=row[12],
+        up_until_ns=row[13],
+        decided_seq=row[14],
     )

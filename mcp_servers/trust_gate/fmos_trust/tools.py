@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from fmos.runtime.jobs import Job
 from fmos.runtime.kernel import Kernel
 from fmos.serving.toolset import Toolset, tool
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import TrapTable
 from fmos.types import Observation, Operation, Outcome, Principal, Verdict
+from fmos_trust.audit import MAX_ROWS, AuditCheck, AuditRows, AuditService
 from fmos_trust.model import Pending, Registration, Settled, Settlement
 from fmos_trust.service import TrustService
 
@@ -29,6 +31,27 @@ class TrustTools(Toolset):
     def __init__(self, kernel: Kernel, launch: Principal | None = None) -> None:
         super().__init__(kernel, launch)
         self._service = TrustService(kernel)
+        self._audit = AuditService(kernel)
+
+    def export_state(self, who: Principal) -> dict[str, Any]:
+        """Return the tools of an agent; digests of secrets mean nothing in another home."""
+        return {"tools": [tool.model_dump(mode="json") for tool in self._service.tools(who)]}
+
+    def import_state(self, who: Principal, state: dict[str, Any]) -> None:
+        """Register the tools that an agent had elsewhere, and learn what it holds of secrets."""
+        tools = [ToolDescriptor.model_validate(each) for each in state.get("tools", ())]
+        if tools:
+            self._service.register(who, tools)
+        self._service.look_through(who)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """End approvals that nobody answered or used in time."""
+        every_s = self.kernel.settings.jobs.expire_s
+        return (Job("approvals.expire", every_s, lambda kernel, stop: self._service.expire()),)
+
+    def happened(self, who: Principal, event: str, value: Any) -> None:
+        """Bring about what a session depends on and no tool does, when it is run again."""
+        self._service.happened(who, event, value)
 
     @tool("Check an operation")
     def trust_check(
@@ -104,3 +127,29 @@ class TrustTools(Toolset):
         Use it once when an application starts; a tool of the same name is replaced.
         """
         return self._service.register(self.principal(agent), tools)
+
+    @tool("Read own audit rows", read_only=True, idempotent=True)
+    def audit_query(
+        self,
+        kind: Annotated[str, Field(description="such as op.intent; empty for all")] = "",
+        operation: Annotated[str, Field(description="the id of one operation")] = "",
+        since: Annotated[int, Field(ge=0, description="only rows after this number")] = 0,
+        limit: Annotated[int, Field(ge=1, le=MAX_ROWS, description="the newest so many")] = 50,
+        agent: str = "",
+        session: str = "",
+    ) -> AuditRows:
+        """List what the journal has of your own operations: what was asked, decided and done.
+
+        Use it to see why an operation was denied earlier, or whether it ran.
+        """
+        who = self.principal(agent, session)
+        return self._audit.query(who, kind=kind, operation=operation, since=since, limit=limit)
+
+    @tool("Verify the journal", read_only=True, idempotent=True)
+    def audit_verify(self, agent: str = "", session: str = "") -> AuditCheck:
+        """Check that the journal's newest rows are as they were written, back to a signed state.
+
+        Use it before you rely on what the journal says. A person checks all of it with
+        `fmos audit verify`.
+        """
+        return self._audit.verify(self.principal(agent, session))

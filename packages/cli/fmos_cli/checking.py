@@ -22,7 +22,7 @@ from fmos.contract.layers import PolicyLibrary, merge
 from fmos.contract.library import ContractLibrary
 from fmos.contract.model import AgentContract
 from fmos.contract.parse import load_file
-from fmos.errors import ArgumentError, MissingExtraError, NotFoundError
+from fmos.errors import ArgumentError, DriverError, MissingExtraError, NotFoundError
 from fmos.runtime.kernel import Kernel
 from fmos.runtime.limits import limits_calls, limits_of
 from fmos.traps.manifest import ToolDescriptor
@@ -100,7 +100,11 @@ def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescripto
             tools = list(TrustStore(kernel.database).tools(who.tenant, lineage).values())
             standing = kernel.standing(who) if own is None else None
             if standing is not None and (effective := standing.mandate.contract) is not None:
-                return effective, tools, kernel.limits_calls(standing)
+                return (
+                    effective,
+                    tools,
+                    kernel.limits_calls(standing) or bool(kernel.settings.drivers.policies),
+                )
     own = own or ContractLibrary(home.contracts).get(agent)
     if own is None:
         raise NotFoundError(
@@ -150,7 +154,7 @@ def _seam_results(request: Request) -> tuple[list[SeamResults], list[Caution]]:
         for adapter in wanted:
             try:
                 seams = seams_of(adapter)
-            except MissingExtraError as error:
+            except (DriverError, MissingExtraError) as error:
                 if request.adapters is not None:
                     raise
                 skipped.append(Caution(code="adapter.missing", where=adapter, reason=str(error)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from fmos.check.model import Report
 from fmos.types import OperationClass, OperationKind
+from fmos_cli.telling import safe
 
 _KINDS = len(OperationKind)
 
@@ -15,7 +16,7 @@ def lines_of(report: Report) -> Iterator[str]:
     """Yield the report's lines; names that applications chose cannot steer the terminal."""
     for part in (_operations, _seams, _gaps, _warnings, _summary):
         for line in part(report):
-            yield "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+            yield safe(line)
 
 
 def _operations(report: Report) -> Iterator[str]:

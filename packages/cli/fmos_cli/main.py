@@ -7,17 +7,37 @@ from typing import Annotated
 
 import typer
 
+from fmos_cli.commands.agent import agent_app
 from fmos_cli.commands.approve import approve
+from fmos_cli.commands.audit import audit_app
+from fmos_cli.commands.backup import EPILOG as BACKUP_EPILOG
+from fmos_cli.commands.backup import backup
 from fmos_cli.commands.check import EPILOG as CHECK_EPILOG
 from fmos_cli.commands.check import check
 from fmos_cli.commands.contract import contract_app
 from fmos_cli.commands.demo import demo
+from fmos_cli.commands.doctor import EPILOG as DOCTOR_EPILOG
+from fmos_cli.commands.doctor import doctor
+from fmos_cli.commands.equivalent import EPILOG as EQUIVALENT_EPILOG
+from fmos_cli.commands.equivalent import equivalent
 from fmos_cli.commands.ledger import ledger_app
 from fmos_cli.commands.pending import pending
+from fmos_cli.commands.replay import EPILOG as REPLAY_EPILOG
+from fmos_cli.commands.replay import replay
+from fmos_cli.commands.report import EPILOG as REPORT_EPILOG
+from fmos_cli.commands.report import report
+from fmos_cli.commands.restore import EPILOG as RESTORE_EPILOG
+from fmos_cli.commands.restore import restore
 from fmos_cli.commands.serve import serve
 from fmos_cli.commands.token import token_app
 from fmos_cli.commands.traps import traps_app
 from fmos_cli.commands.trust import trust
+from fmos_cli.commands.upgrade import EPILOG as UPGRADE_EPILOG
+from fmos_cli.commands.upgrade import upgrade
+from fmos_cli.commands.verify import EPILOG as VERIFY_EPILOG
+from fmos_cli.commands.verify import verify
+from fmos_cli.commands.versions import versions_app
+from fmos_cli.commands.workflow import workflow_app
 from fmos_cli.failures import CommandGroup
 from fmos_cli.session import Session
 
@@ -60,10 +80,22 @@ def options(
 for _command in (serve, pending, approve, demo):
     app.command()(_command)
 app.command(epilog=CHECK_EPILOG)(check)
+app.command(epilog=BACKUP_EPILOG)(backup)
+app.command(epilog=RESTORE_EPILOG)(restore)
+app.command(epilog=UPGRADE_EPILOG)(upgrade)
+app.command(epilog=DOCTOR_EPILOG)(doctor)
+app.command(epilog=REPLAY_EPILOG)(replay)
+app.command(epilog=REPORT_EPILOG)(report)
+app.add_typer(agent_app, name="agent")
+app.add_typer(audit_app, name="audit")
 app.add_typer(contract_app, name="contract")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(token_app, name="token")
 app.add_typer(traps_app, name="traps")
+app.add_typer(versions_app, name="versions")
+app.add_typer(workflow_app, name="workflow")
+app.command(epilog=VERIFY_EPILOG)(verify)
+app.command(epilog=EQUIVALENT_EPILOG)(equivalent)
 app.command(epilog="Example:  fmos trust . && fmos trust --list")(trust)
 
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class Uptime(NamedTuple):
+    """Nanoseconds since a boot; `boot` is empty where the system does not name its boots.
+
+    Nobody sets it back, and it goes on while the machine sleeps. Those of two boots do not compare.
+    """
+
+    boot: str
+    ns: int
 
 
 class Clock(Protocol):
@@ -11,6 +23,10 @@ class Clock(Protocol):
 
     def now_ns(self) -> int:
         """Return nanoseconds since the Unix epoch."""
+        ...
+
+    def uptime(self) -> Uptime:
+        """Return how long the machine has been up."""
         ...
 
 
@@ -21,17 +37,41 @@ class SystemClock:
         """Return nanoseconds since the Unix epoch."""
         return time.time_ns()
 
+    def uptime(self) -> Uptime:
+        """Return how long the machine has been up."""
+        clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        return Uptime(boot_id(), time.clock_gettime_ns(clock))
+
 
 class FixedClock:
     """A clock that moves only when told to."""
 
     def __init__(self, now_ns: int = 1_750_000_000_000_000_000) -> None:
         self._now_ns = now_ns
+        self._up_ns = 0
 
     def now_ns(self) -> int:
         """Return the time set last."""
         return self._now_ns
 
+    def uptime(self) -> Uptime:
+        """Return how far the clock was moved forward."""
+        return Uptime("fixed", self._up_ns)
+
     def advance(self, seconds: float) -> None:
-        """Move the time forward."""
+        """Let time pass."""
         self._now_ns += int(seconds * 1_000_000_000)
+        self._up_ns += int(seconds * 1_000_000_000)
+
+    def set_back(self, seconds: float) -> None:
+        """Set the time of day back, as a person could; no time passes."""
+        self._now_ns -= int(seconds * 1_000_000_000)
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Return what Linux calls the boot of this machine; empty elsewhere."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

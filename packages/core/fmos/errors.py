@@ -14,7 +14,12 @@ FmosError                     fmos.error             1
 ├── FormatError               storage.format        13
 ├── StorageError              storage.unavailable   14   (OSError)
 ├── BindingError              contract.unmet        15
-└── AdmissionError            contract.not_admitted 16
+├── AdmissionError            contract.not_admitted 16
+├── DriverError               driver.unusable       31
+├── StepFailedError           step.failed           21
+├── InDoubtError              step.in_doubt         22
+├── CompensationError         step.uncompensated    23
+└── WaitingError              workflow.waiting      24
 """
 
 from __future__ import annotations
@@ -198,6 +203,41 @@ class AdmissionError(FmosError):
 
     code = "contract.not_admitted"
     exit_code = 16
+
+
+class DriverError(FmosError):
+    """A plug-in cannot be used: not allowed, ambiguous, broken, of another API, or too slow."""
+
+    code = "driver.unusable"
+    exit_code = 31
+
+
+class StepFailedError(FmosError):
+    """A step's action failed; what it had written to the agent's volume was undone."""
+
+    code = "step.failed"
+    exit_code = 21
+
+
+class InDoubtError(FmosError):
+    """Whether a step's effect happened is not known, and a person must say so."""
+
+    code = "step.in_doubt"
+    exit_code = 22
+
+
+class CompensationError(FmosError):
+    """A compensation failed as often as it may; a person must look at what is left."""
+
+    code = "step.uncompensated"
+    exit_code = 23
+
+
+class WaitingError(FmosError):
+    """A workflow waits for a person's answer."""
+
+    code = "workflow.waiting"
+    exit_code = 24
 
 
 def error_from_meta(message: str, meta: Mapping[str, Any]) -> FmosError:

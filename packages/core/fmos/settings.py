@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fmos.errors import HomeError
 
@@ -25,21 +26,96 @@ class Section(BaseModel):
 class AuditSettings(Section):
     """`[audit]`: when checkpoints are signed, and where copies of them go."""
 
+    checkpoint_rows: int = Field(
+        default=1000, ge=1, description="sign when so many rows came since the last checkpoint"
+    )
+    checkpoint_seconds: float = Field(
+        default=60, gt=0, description="sign when a row has waited so long for a checkpoint"
+    )
+    export_to: str = Field(
+        default="", description="a folder outside the home that gets a copy of every checkpoint"
+    )
+
 
 class TelemetrySettings(Section):
     """`[telemetry]`: where traces and metrics go; nowhere unless it says so."""
+
+    exporter: Literal["none", "otlp", "console", "file"] = "none"
+    endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="base URL of an OTLP/HTTP collector; empty: the standard one, on this machine",
+    )
+    file: str = Field(
+        default="telemetry.jsonl",
+        min_length=1,
+        description="where `file` writes; a relative path starts in the home",
+    )
+    file_megabytes: int = Field(
+        default=100, ge=1, description="a fuller file becomes FILE.1, in place of the one before"
+    )
+    sample: float = Field(default=1.0, ge=0, le=1, description="share of the traces that is kept")
+    content: bool = Field(
+        default=False,
+        description="send content too, as far as the contract's log_fields name it",
+    )
 
 
 class ReplaySettings(Section):
     """`[replay]`: what of a session is kept, so that it can be shown and run again."""
 
+    record: bool = Field(default=True, description="false: only the journal, which has no content")
+    keep_days: float = Field(
+        default=30, ge=0, description="sessions that began before are forgotten; 0: never"
+    )
+
 
 class VersionSettings(Section):
     """`[versions]`: who may accept a candidate, and when one is taken back."""
 
+    self_accept: bool = Field(default=False, description="an author may accept its own candidate")
+    frozen: bool = Field(default=False, description="every tenant serves what it has accepted now")
+    min_traces: int = Field(
+        default=30, ge=1, description="held-out traces below which no evaluation passes"
+    )
+    tolerance: float = Field(
+        default=0.02, ge=0, description="how much worse a metric may be and still count as kept"
+    )
+    min_sessions: int = Field(
+        default=10, ge=1, description="pairs of sessions before a canary may be taken back"
+    )
+    error_rate: float = Field(
+        default=0.05, gt=0, lt=1, description="of taking back a canary that is no worse"
+    )
+    quiet_s: float = Field(
+        default=60, ge=0, description="a canary's session counts when nothing came for so long"
+    )
+
 
 class JobSettings(Section):
-    """`[jobs]`: how often the work in the background is done."""
+    """`[jobs]`: how often the work in the background is done, in seconds; 0 is never."""
+
+    expire_s: float = Field(
+        default=60, ge=0, le=86_400, description="reservations, approvals, what killed imports left"
+    )
+    gc_s: float = Field(
+        default=86_400, ge=0, description="history past its retention, and bytes nothing leads to"
+    )
+    checkpoints_s: float = Field(
+        default=10, ge=0, le=86_400, description="a look whether an audit checkpoint is due"
+    )
+    canaries_s: float = Field(
+        default=60, ge=0, le=86_400, description="a look at candidates that are tried out"
+    )
+
+
+class DriverSettings(Section):
+    """`[drivers]`: which plug-ins are used: those built in, and others only if named here."""
+
+    allowed: tuple[str, ...] = Field(default=(), description="names or globs, such as `acme-*`")
+    policies: tuple[str, ...] = Field(default=(), description="policy modules that judge calls")
+    timeout_s: float = Field(default=5.0, gt=0, le=600, description="for one run of a plug-in")
+    options: dict[str, dict[str, Any]] = Field(default={}, description="by the plug-in's name")
 
 
 class Settings(Section):
@@ -50,6 +126,7 @@ class Settings(Section):
     replay: ReplaySettings = ReplaySettings()
     versions: VersionSettings = VersionSettings()
     jobs: JobSettings = JobSettings()
+    drivers: DriverSettings = DriverSettings()
 
 
 def read_settings(home: Path) -> Settings:

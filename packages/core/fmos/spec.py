@@ -20,18 +20,26 @@ from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
 from fmos.contract.policy import Policy
 from fmos.contract.workflow import Workflow
+from fmos.equivalence.model import Report as EquivalenceReport
 from fmos.ledger.model import Balance, Reservation
+from fmos.runtime.lifecycle import Agent
+from fmos.runtime.transferfile import TransferManifest
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import TrapTable
 from fmos.types import Observation, Operation, Outcome, Principal, Step, Verdict
+from fmos.verify.model import Claim, Result
 
 _RECORDS: dict[str, type[BaseModel]] = {
     "admission": Admission,
+    "agent": Agent,
     "agent-contract": AgentContract,
+    "agent-transfer": TransferManifest,
     "balance": Balance,
     "binding-document": BindingDocument,
     "catalogue": Catalogue,
     "check-report": Report,
+    "claim": Claim,
+    "equivalence-report": EquivalenceReport,
     "manifest": Manifest,
     "observation": Observation,
     "operation": Operation,
@@ -43,6 +51,7 @@ _RECORDS: dict[str, type[BaseModel]] = {
     "tool-descriptor": ToolDescriptor,
     "trap-table": TrapTable,
     "verdict": Verdict,
+    "verification-result": Result,
     "workflow": Workflow,
 }
 

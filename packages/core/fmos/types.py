@@ -168,6 +168,9 @@ class Operation(Record):
     )
     parent: str | None = Field(default=None, description="id of the operation that caused this one")
     trace: str | None = Field(default=None, description="W3C trace id, 32 hex digits")
+    span: str | None = Field(
+        default=None, description="W3C id of the span around it, 16 hex digits"
+    )
 
 
 class Reason(Record):

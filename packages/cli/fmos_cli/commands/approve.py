@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import Annotated
 
 import typer
 
+from fmos_cli.person import person
 from fmos_cli.session import Session
 
 
@@ -22,13 +21,5 @@ def approve(
 
     session: Session = context.obj
     with session.open() as kernel:
-        Approvals(kernel).decide(identifier, not deny, approver=_person(), reason=reason)
+        Approvals(kernel).decide(identifier, not deny, approver=person(), reason=reason)
     typer.echo(f"{'denied' if deny else 'approved'} {identifier}")
-
-
-def _person() -> str:
-    """Who the journal says has decided: the login name at this terminal."""
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return f"uid:{os.getuid()}"

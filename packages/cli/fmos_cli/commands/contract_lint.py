@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmos_cli.telling import safe
+
 if TYPE_CHECKING:
     from fmos.contract.lint import Finding, Report
 
@@ -66,23 +68,18 @@ def _lines(report: Report) -> Iterator[str]:
     errors, warnings = report.count("error"), report.count("warning")
     what = ", ".join(f"{each.kind} {each.name}" for each in report.documents)
     counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
-    yield _safe(f"{report.file}: {what}{': ' if what else ''}{counts}")
+    yield safe(f"{report.file}: {what}{': ' if what else ''}{counts}")
 
 
 def _where(report: Report, finding: Finding) -> str:
     place = f":{finding.line}:{finding.column}" if finding.line else ""
-    return _safe(report.file) + place
+    return safe(report.file) + place
 
 
 def _sentence(finding: Finding) -> str:
     hint = f"; {finding.hint}" if finding.hint else ""
-    return _safe(f"{finding.message}{hint} [{finding.code}]")
+    return safe(f"{finding.message}{hint} [{finding.code}]")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
-def _safe(text: str) -> str:
-    """Escape what a terminal would obey: documents may come from anywhere."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

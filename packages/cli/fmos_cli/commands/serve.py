@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -24,10 +25,13 @@ def serve(
     Over HTTP each caller needs a token (`fmos token issue`); the socket is its owner's only.
     """
     from fmos.errors import MissingExtraError  # noqa: PLC0415 - keeps --help fast
+    from fmos.runtime.jobs import Jobs, kernel_jobs  # noqa: PLC0415
+    from fmos.serving.app import tell  # noqa: PLC0415
     from fmos.serving.discovery import discover  # noqa: PLC0415
 
     session: Session = context.obj
     with session.open() as kernel:
+        tell(kernel, "fmos", os.environ)
         discovery = discover()
         toolsets = [cls(kernel) for cls in discovery.require().values()]
         try:
@@ -46,5 +50,7 @@ def serve(
                 typer.echo(f"  {address}")
 
         host = Host(toolsets, port=None if no_http else port, unix_socket=kernel.home.socket)
-        host.run(announce)
+        own = (job for toolset in toolsets for job in toolset.jobs())
+        with Jobs(kernel, [*kernel_jobs(kernel), *own]):
+            host.run(announce)
     typer.echo("stopped")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections.abc import Iterator
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos_cli.person import person
 from fmos_cli.session import Session
+from fmos_cli.telling import safe
 
 if TYPE_CHECKING:
     from fmos.contract.projectfolder import ProjectFile, ProjectFolder
@@ -86,7 +87,7 @@ def _trust(
     if not as_json:
         _print(facts, list(_lines(folder, known)), as_json)
     _agree(folder, known, expect, list(_lines(folder, known)) if as_json else [])
-    projects.trust(folder, _person() if not expect else f"{_person()} by its digest")
+    projects.trust(folder, person() if not expect else f"{person()} by its digest")
     _note(kernel, "project.trust", {"path": folder.path, "digest": folder.digest})
     _print(facts | {"trusted": True}, [f"trusted {folder.path}"], as_json)
 
@@ -173,7 +174,7 @@ def _revoke(kernel: Kernel, projects: ProjectPolicies, directory: Path) -> None:
         raise NotFoundError(
             f"the project {path!r} is not trusted", hint="`fmos trust --list` shows those that are"
         )
-    answer = _ask(f"Let the documents of {_safe(path)} count for nothing? [y/N] ")
+    answer = _ask(f"Let the documents of {safe(path)} count for nothing? [y/N] ")
     if answer is None or answer.strip().lower() not in _YES:
         why = "this process has no terminal to ask at" if answer is None else "nobody said yes"
         raise DeniedError(
@@ -200,15 +201,15 @@ def _ask(question: str) -> str | None:
 def _lines(folder: ProjectFolder, known: TrustedProject | None) -> Iterator[str]:
     """What a person has to know, with nothing that a terminal would obey."""
     count = "1 document" if len(folder.files) == 1 else f"{len(folder.files)} documents"
-    yield f"{_safe(folder.path)}: {count}, sha256 {folder.digest}"
+    yield f"{safe(folder.path)}: {count}, sha256 {folder.digest}"
     before = {} if known is None else known.files
     for file, facts in zip(folder.files, _facts(folder), strict=True):
         state = "" if known is None else _state(before.get(file.path), file)
-        yield f"  {_safe(file.path)}  {_safe(facts['what'])}{state}"
+        yield f"  {safe(file.path)}  {safe(facts['what'])}{state}"
         for field, value in facts["demands"].items():
-            yield f"    {_safe(field)}: {_safe(value)}"
+            yield f"    {safe(field)}: {safe(value)}"
     for path in sorted(before.keys() - {each.path for each in folder.files}):
-        yield f"  {_safe(path)}  REMOVED since it was trusted"
+        yield f"  {safe(path)}  REMOVED since it was trusted"
 
 
 def _state(before: str | None, file: ProjectFile) -> str:
@@ -243,8 +244,8 @@ def _show_list(found: list[TrustedProject], as_json: bool) -> None:
         facts = {"path": each.path, "digest": each.digest, "trusted_by": each.trusted_by}
         shown.append(facts | {"trusted_ns": each.trusted_ns, "problem": problem})
     lines = [
-        f"{_safe(each['path'])}  {each['digest'][:12]}  by {each['trusted_by']}"
-        + (f"\n    {_safe(each['problem'])}" if each["problem"] else "")
+        f"{safe(each['path'])}  {each['digest'][:12]}  by {each['trusted_by']}"
+        + (f"\n    {safe(each['problem'])}" if each["problem"] else "")
         for each in shown
     ]
     _print({"projects": shown}, lines or ["no project is trusted"], as_json)
@@ -258,16 +259,4 @@ def _note(kernel: Kernel, event: str, detail: dict[str, Any]) -> None:
     """Write the person's act to the journal of the default tenant."""
     from fmos.types import DEFAULT_TENANT  # noqa: PLC0415 - keeps --help fast
 
-    kernel.volume(DEFAULT_TENANT).record(event, {**detail, "by": _person()})
-
-
-def _person() -> str:
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return f"uid:{os.getuid()}"
-
-
-def _safe(text: str) -> str:
-    """Escape what a terminal would obey: whoever wrote the documents chose these words."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    kernel.volume(DEFAULT_TENANT).record(event, {**detail, "by": person()})

@@ -1,27 +1,51 @@
 """One key set per tenant: makes it with the tenant, and never quietly makes it a second time.
 
-A tenant's keys lie in `keys/<tenant>/`. kernel.db remembers the public key, so that keys that went
+A tenant's keys lie in `keys/<tenant>/`. kernel.db remembers the public keys, so that keys that went
 missing or were exchanged are an error and not the beginning of a new history.
+
+A key is changed in an order in which it can be cut short at any point: the new key is written, then
+the change that both keys signed, then kernel.db takes it (from here on the new key counts), then
+the new key takes the old one's place, which destroys the old one. Whoever opens the keys next
+finishes what was begun.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
 import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from fmos.audit.keys import AuditKeys
+from fmos.audit.history import KeyChange, KeyHistory
+from fmos.audit.keys import AuditKeys, make_private, public_text, read_private
 from fmos.clock import Clock
-from fmos.errors import HomeError
+from fmos.errors import FormatError, HomeError
 from fmos.storage.database import Database
 from fmos.types import DEFAULT_TENANT, checked_id
 
 PUBLIC = "audit.pub"
+_SIGNING = "audit.pem"
+_NEXT = "audit.next.pem"
+_HISTORY = "history.json"
 
-_KNOWN = "SELECT public_key FROM tenant_key WHERE tenant = ?"
+_FIRST = "SELECT public_key FROM tenant_key WHERE tenant = ?"
+_KNOWN = (
+    "SELECT public_key FROM (SELECT number, public_key FROM tenant_key_change WHERE tenant = ?1"
+    " UNION ALL SELECT 0, public_key FROM tenant_key WHERE tenant = ?1)"
+    " ORDER BY number DESC LIMIT 1"
+)
+_CHANGES = "SELECT change FROM tenant_key_change WHERE tenant = ? ORDER BY number"
 _NOTE = "INSERT OR IGNORE INTO tenant_key(tenant, public_key, made_ns) VALUES (?, ?, ?)"
+_CHANGE = "INSERT INTO tenant_key_change(tenant, number, public_key, change) VALUES (?, ?, ?, ?)"
+
+Step = Callable[[str], None]
+"""Is told the name of each step of a change after it was done; tests stop there."""
 
 
 class KeyRing:
@@ -33,8 +57,10 @@ class KeyRing:
         self._clock = clock
         self._lock = threading.Lock()
         self._keys: dict[str, AuditKeys] = {}
-        schema = resources.files("fmos.audit").joinpath("keyring.sql")
-        database.install("keys", [schema.read_text(encoding="utf-8")])
+        folder_of_schemas = resources.files("fmos.audit")
+        names = ("keyring.sql", "keyring_0002_changes.sql")
+        steps = [folder_of_schemas.joinpath(each).read_text(encoding="utf-8") for each in names]
+        database.install("keys", steps)
 
     def of(self, tenant: str) -> AuditKeys:
         """Return a tenant's keys, making them at its first use.
@@ -48,18 +74,84 @@ class KeyRing:
                 keys = self._keys[tenant] = self._open(tenant)
             return keys
 
+    def history(self, tenant: str) -> KeyHistory:
+        """Return the public keys of a tenant from its first one on, each signed for by the last.
+
+        The private keys need not be there.
+
+        Raises:
+            HomeError: as `of` does, where the tenant has no keys yet.
+            FormatError: if a change is not signed as it must be.
+        """
+        if self._public_key(tenant) is None:
+            self.of(tenant)
+        return self._known_history(tenant)
+
+    def _known_history(self, tenant: str) -> KeyHistory:
+        """Return the history of a tenant that has keys; takes no lock of this object."""
+        first = self._database.query(_FIRST, (tenant,))[0][0]
+        rows = self._database.query(_CHANGES, (tenant,))
+        changes = tuple(KeyChange.from_json(json.loads(text)) for (text,) in rows)
+        history = KeyHistory(tenant, first, changes)
+        history.check()
+        return history
+
+    def change(self, tenant: str, final: int, step: Step = lambda name: None) -> KeyChange:
+        """Give a tenant a new key, signed for by the old one, and destroy the old one.
+
+        Args:
+            tenant: Whose key it is.
+            final: The last journal row that the old key signed for.
+            step: Is told each step.
+
+        Raises:
+            HomeError: as `of` does.
+        """
+        # `of` takes the lock and then kernel.db, so it may not be called while that is held.
+        keys = self.of(tenant)
+        folder = self._folder / tenant
+        with self._database.transaction():
+            _finish(folder, self._public_key(tenant))
+            change = self._prepare(tenant, keys, final, step)
+            text = json.dumps(change.to_json())
+            self._database.execute(_CHANGE, (tenant, change.number, change.public, text))
+        step("taken")
+        _finish(folder, change.public)
+        step("replaced")
+        _publish(folder / PUBLIC, change.public)
+        return change
+
+    def _prepare(self, tenant: str, keys: AuditKeys, final: int, step: Step) -> KeyChange:
+        """Make the new key, and write down the change that both keys signed."""
+        folder, history = self._folder / tenant, self._known_history(tenant)
+        private = make_private(folder / _NEXT)
+        step("made")
+        unsigned = KeyChange(
+            tenant, len(history.changes) + 1, history.keys[-1], public_text(private),
+            self._clock.now_ns(), final,
+        )  # fmt: skip
+        said = unsigned.statement()
+        by_new = base64.b64encode(private.sign(said)).decode("ascii")
+        change = replace(unsigned, by_old=keys.sign(said), by_new=by_new)
+        with_it = replace(history, changes=(*history.changes, change))
+        _write_whole(folder / _HISTORY, json.dumps(with_it.to_json(), indent=1) + "\n")
+        step("written")
+        return change
+
     def _open(self, tenant: str) -> AuditKeys:
         folder = self._folder / checked_id(tenant, "a tenant id")
         known = self._public_key(tenant)
         if known is None:
             folder.mkdir(mode=0o700, exist_ok=True)
             self._adopt_older(tenant, folder)
-        keys = AuditKeys(folder, make=known is None)
+        else:
+            _finish(folder, known)
+        keys = AuditKeys(folder, make=known is None, current=lambda: self._public_key(tenant))
         if known is None:
             keys.require()
             self._database.execute(_NOTE, (tenant, keys.public_key, self._clock.now_ns()))
             known = self._public_key(tenant)
-        if keys.public_key != known:
+        if keys.public_key != known and not self._take_over(tenant, folder, keys.public_key):
             raise HomeError(
                 f"the key in {str(folder)!r} is not the one that tenant {tenant!r} began with",
                 hint="restore the folder from a backup; what the old key signed stays bound to it",
@@ -71,6 +163,27 @@ class KeyRing:
     def _public_key(self, tenant: str) -> str | None:
         rows = self._database.query(_KNOWN, (tenant,))
         return rows[0][0] if rows else None
+
+    def _take_over(self, tenant: str, folder: Path, public_key: str) -> bool:
+        """Take changes that kernel.db has lost from the folder; both keys signed each of them.
+
+        A power cut can take back what kernel.db had committed; the folder was synced before.
+        """
+        with suppress(OSError, ValueError, FormatError):
+            written = KeyHistory.from_json(json.loads((folder / _HISTORY).read_text("utf-8")))
+            written.check()
+            with self._database.transaction():
+                first = self._database.query(_FIRST, (tenant,))[0][0]
+                known = self._database.query(_CHANGES, (tenant,))
+                if (written.first, written.tenant) != (first, tenant):
+                    return False
+                if written.keys[-1] != public_key:
+                    return False
+                for change in written.changes[len(known) :]:
+                    text = json.dumps(change.to_json())
+                    self._database.execute(_CHANGE, (tenant, change.number, change.public, text))
+            return self._public_key(tenant) == public_key
+        return False
 
     def _adopt_older(self, tenant: str, folder: Path) -> None:
         """Give the one set that an older home had for all tenants to the default one."""
@@ -93,3 +206,40 @@ def _publish(path: Path, public_key: str) -> None:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     draft.write_text(text, encoding="ascii")
     os.replace(draft, path)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, synced with its folder."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(draft, "x", encoding="utf-8") as file:
+            os.chmod(draft, 0o600)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _finish(folder: Path, counts: str | None) -> None:
+    """Put the next key in the old one's place, if it is the one that counts, and wipe the old."""
+    following = folder / _NEXT
+    if not following.exists() or public_text(read_private(following)) != counts:
+        return
+    # Where another process has finished it meanwhile, there is nothing to replace.
+    with open(folder / _SIGNING, "r+b") as old, suppress(FileNotFoundError):
+        os.replace(following, folder / _SIGNING)
+        _sync_folder(folder)
+        old.write(bytes(os.fstat(old.fileno()).st_size))
+        old.flush()
+        os.fsync(old.fileno())

@@ -31,14 +31,19 @@ class AuditKeys:
     Args:
         folder: Where the key files lie.
         make: Make a file that is not there; else it is missing, which is an error.
+        current: Says which public key counts now; asked when another process exchanged the file.
     """
 
     #: The names of the key files.
     FILES = (_SIGNING, _DIGEST)
 
-    def __init__(self, folder: Path, *, make: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, make: bool = True, current: Callable[[], str | None] | None = None
+    ) -> None:
         self._folder = folder
         self._make = make
+        self._current = current
+        self._read_from: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._private: Ed25519PrivateKey | None = None
         self._secret: bytes | None = None
@@ -55,8 +60,7 @@ class AuditKeys:
     @property
     def public_key(self) -> str:
         """The public key that checks these keys' signatures: 32 bytes in base64."""
-        raw = self._signing_key().public_key().public_bytes_raw()
-        return base64.b64encode(raw).decode("ascii")
+        return public_text(self._signing_key())
 
     def sign(self, data: bytes) -> str:
         """Return the signature of `data` in base64."""
@@ -70,12 +74,27 @@ class AuditKeys:
         """Return a keyed SHA-256 in hex: equal data gives equal digests, for this tenant only."""
         return hmac.new(self._digest_key(), data, hashlib.sha256).hexdigest()
 
+    def seal(self, purpose: str, data: bytes) -> str:
+        """Return a keyed SHA-256 in hex that no digest or seal of another purpose can equal."""
+        key = hmac.digest(self._digest_key(), b"seal:" + purpose.encode(), "sha256")
+        return hmac.new(key, data, hashlib.sha256).hexdigest()
+
     def _signing_key(self) -> Ed25519PrivateKey:
         with self._lock:
-            if self._private is None:
-                path = self._folder / _SIGNING
-                self._private = _parse_private(path, self._read(path, _new_private))
+            path = self._folder / _SIGNING
+            if self._private is None or _identity(path) not in (None, self._read_from):
+                self._private = self._load(path)
             return self._private
+
+    def _load(self, path: Path) -> Ed25519PrivateKey:
+        """Read the key; one that took another's place must be the one that counts now."""
+        private = _parse_private(path, self._read(path, _new_private))
+        if self._read_from is not None and self._current is not None:
+            current, found = self._current(), public_text(private)
+            if found != current:
+                raise _unusable(path, "was exchanged for one that no rotation made")
+        self._read_from = _identity(path)
+        return private
 
     def _digest_key(self) -> bytes:
         with self._lock:
@@ -97,6 +116,39 @@ class AuditKeys:
             return path.read_bytes()
         except OSError as error:
             raise _unusable(path, f"cannot be used: {error.strerror}") from error
+
+
+def public_text(private: Ed25519PrivateKey) -> str:
+    """Return the public key of a private one: 32 bytes in base64."""
+    return base64.b64encode(private.public_key().public_bytes_raw()).decode("ascii")
+
+
+def read_private(path: Path) -> Ed25519PrivateKey:
+    """Return the private key in a file.
+
+    Raises:
+        HomeError: if it is missing or no such key.
+    """
+    try:
+        return _parse_private(path, path.read_bytes())
+    except OSError as error:
+        raise _unusable(path, f"cannot be used: {error.strerror}") from error
+
+
+def make_private(path: Path) -> Ed25519PrivateKey:
+    """Make a private key in a file of its own, synced; one that is there already is taken."""
+    if not path.exists():
+        _create(path, _new_private())
+    return read_private(path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what changes when another file takes a path."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def verify_signature(public_key: str, data: bytes, signature: str) -> bool:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fmos.errors import MissingExtraError, NotFoundError
+from fmos.drivers import Drivers, Group
 from fmos.types import OperationKind
 
 if TYPE_CHECKING:
     from fmos.check.canary import CanarySession
 
-GROUP = "fmos.seams"
-
-# A source checkout on PYTHONPATH has no entry points; the seams are there all the same.
-_OWN = {"langgraph": "fmos_langgraph.seams:seams", "services": "fmos.check.services:seams"}
+#: The adapters. All that are installed are checked: a check leaves nothing out.
+SEAMS = Group(
+    "fmos.seams",
+    "adapter",
+    {"langgraph": "fmos_langgraph.seams:seams", "services": "fmos.check.services:seams"},
+    versioned=False,
+    open=True,
+    extras={"services": "servers"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def source_of(code: Any) -> str:
 
 def adapter_names() -> tuple[str, ...]:
     """Return the adapters that say what their seams are."""
-    return tuple(sorted(_targets()))
+    return tuple(sorted(Drivers(SEAMS).names()))
 
 
 def seams_of(adapter: str) -> tuple[Seam, ...]:
@@ -73,22 +76,7 @@ def seams_of(adapter: str) -> tuple[Seam, ...]:
     Raises:
         NotFoundError: if no adapter of that name is registered.
         MissingExtraError: if what the adapter needs is not installed.
+        DriverError: if it is of another distribution and cannot be loaded.
     """
-    target = _targets().get(adapter)
-    if target is None:
-        raise NotFoundError(
-            f"there is no adapter {adapter!r}", hint=f"there is {', '.join(adapter_names())}"
-        )
-    module, _, attribute = target.partition(":")
-    try:
-        provider: Provider = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the adapter {adapter!r} cannot be loaded: {error}",
-            hint=f'pip install "fmos[{adapter}]"',
-        ) from error
+    provider: Provider = Drivers(SEAMS).load(adapter)
     return tuple(provider())
-
-
-def _targets() -> dict[str, str]:
-    return {**_OWN, **{point.name: point.value for point in entry_points(group=GROUP)}}

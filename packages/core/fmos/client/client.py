@@ -15,13 +15,17 @@ from urllib.parse import urlsplit
 from fmos.client.transport import Http, InProcess, Transport
 from fmos.client.unix_socket import UnixSocket
 from fmos.config import Home
-from fmos.errors import ArgumentError, ServerUnreachableError
+from fmos.errors import ArgumentError, HomeError, ServerUnreachableError
+from fmos.settings import FILE_NAME, read_settings
+from fmos.telemetry import configure, requesting
 from fmos.types import Principal
 
 if TYPE_CHECKING:
     from fmos.runtime.kernel import Kernel
 
 _PROBE_TIMEOUT_S = 1.0
+#: What the telemetry of a process calls it, where its agent calls the servers.
+_SERVICE = "fmos-client"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -52,7 +56,8 @@ class Client:
         Raises:
             FmosError: what the tool answered, as the same class on every transport.
         """
-        return self._transport.call(tool, arguments or {})
+        with requesting(tool, self._transport):
+            return self._transport.call(tool, arguments or {})
 
     async def acall(self, tool: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call a tool without blocking the event loop."""
@@ -100,6 +105,7 @@ def connect(
         ArgumentError: if the transport is none of the above, or would show the token to others.
     """
     if kernel is not None and transport in ("auto", "inprocess"):
+        configure(kernel.settings.telemetry, _SERVICE, home=kernel.home.path, required=False)
         return Client(principal, InProcess(kernel, principal, owns_kernel=False))
     # The one place where the library looks at the environment: adapters pass no home.
     if transport.startswith(("http://", "https://")):
@@ -108,6 +114,7 @@ def connect(
         _require_private(transport, token)
         return Client(principal, Http(_mcp_url(transport), principal, token=token, public_key=key))
     place = Home((Path(home) if home else Home.default_path(os.environ)).expanduser().absolute())
+    _tell(place)
     if transport == "inprocess":
         return _in_process(principal, place)
     if transport == "daemon" or (transport == "auto" and is_listening(place.socket)):
@@ -128,6 +135,14 @@ def is_listening(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def _tell(home: Home) -> None:
+    """Turn telemetry on if the home says so; what is wrong in its settings, the kernel says."""
+    if (home.path / FILE_NAME).exists():
+        with suppress(HomeError):
+            settings = read_settings(home.path).telemetry
+            configure(settings, _SERVICE, home=home.path, required=False)
 
 
 def _in_process(principal: Principal, home: Home) -> Client:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from time import monotonic_ns, perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fmos.client.client import Client
 from fmos.clock import Clock, SystemClock
 from fmos.errors import ArgumentError, NotFoundError
+from fmos.telemetry import Opened, Turns
 from fmos.traps.judge import Judge, Judgement, Learned
 from fmos.traps.keeper import TableKeeper
 from fmos.types import (
@@ -49,6 +50,7 @@ class _Open:
     verdict: Verdict
     fast: bool
     added_ms: float
+    traced: Opened
 
 
 class Governor:
@@ -80,7 +82,7 @@ class Governor:
         self._steady_ns = steady_ns
         self._judge = Judge(learned)
         self._keeper = TableKeeper(
-            lambda: client.call("trust_table"),
+            lambda: self._call("trust_table"),
             lambda: client.public_key,
             tenant=client.principal.tenant,
             agent=client.principal.agent_key,
@@ -91,12 +93,13 @@ class Governor:
         self._owed: list[tuple[str, dict[str, Any]]] = []
         self._queue: list[dict[str, Any]] = []
         self._open: dict[str, _Open] = {}
+        self._turns = Turns(client.principal)
         self._lock = threading.RLock()
 
     def register_tools(self, descriptors: Iterable[ToolDescriptor]) -> str:
         """Tell the trust gate which tools the agent has and return the trap table's version."""
         tools = [descriptor.model_dump(mode="json") for descriptor in descriptors]
-        answer = self.client.call("trust_register_tools", {"tools": tools})
+        answer = self._call("trust_register_tools", {"tools": tools})
         with self._lock:
             self._keeper.drop()
         return str(answer["table_version"])
@@ -110,31 +113,35 @@ class Governor:
             "max_tokens": max_tokens,
             "threshold_bytes": threshold_bytes,
         }
-        return self.client.call("context_open", arguments)
+        return self._call("context_open", arguments)
 
     def append(
         self, role: str, text: str, *, name: str = "", call_id: str = "", pinned: bool = False
     ) -> dict[str, Any]:
         """Append a message to the session's context; a user's text is an observation as well."""
         if role == "user":
+            self._turns.began()
             with self._lock:
                 self._judge.past.note_text(text, of_user=True)
             self._enqueue({"observation": Observation(source="user", text=text)})
-        return self._append(role, text, name=name, call_id=call_id, pinned=pinned)
+        arguments = {"role": role, "text": text, "name": name, "call_id": call_id}
+        return self._call("context_append", {**arguments, "pinned": pinned})
 
     def before_tool(self, operation: Operation, *, approval: str = "") -> Verdict:
         """Return the verdict on a tool call: at once if it is innocuous, else the trust gate's."""
         start = perf_counter()
+        traced = self._turns.opened(operation)
         with self._lock:
             table = self._keeper.current()
             judged = self._judge.judge(table, operation, self._clock.now_ns(), self._steady_ns())
             problem = self._keeper.new_problem()
         if table is not None and judged.innocuous:
             verdict = _innocuous(operation, table.version)
-            self._opened(operation, verdict, fast=True, start=start)
+            self._opened(operation, verdict, traced, fast=True, start=start)
             return verdict
-        verdict = _explained(self._check(_labelled(operation, judged), approval), judged, problem)
-        self._opened(operation, verdict, fast=False, start=start)
+        answer = self._check(_labelled(operation, judged), approval, traced)
+        verdict = _explained(answer, judged, problem)
+        self._opened(operation, verdict, traced, fast=False, start=start)
         return verdict
 
     def after_tool(
@@ -156,21 +163,31 @@ class Governor:
         with self._lock:
             self._judge.past.note_text(text, of_user=False)
         if opened.fast:
-            self._enqueue({"operation": operation, "outcome": outcome, "observation": observation})
+            ran = _traced(operation, opened.traced)
+            self._enqueue({"operation": ran, "outcome": outcome, "observation": observation})
         else:
-            self._settle(outcome, observation)
+            self._settle(outcome, observation, opened.traced)
         # Observed first: a context that refuses the text must not leave the gate blind for it.
-        shown = self._append("tool", text, name=operation.name, call_id=call_id or operation.id)
+        said = {"role": "tool", "text": text, "name": operation.name}
+        named = {"call_id": call_id or operation.id, "pinned": False}
+        shown = self._call("context_append", {**said, **named}, opened.traced)
         self._report(operation, opened, start)
+        opened.traced.tool_closed(outcome, call_id, opened.added_ms)
         return shown
+
+    def running(self, operation: Operation) -> AbstractContextManager[None]:
+        """Return what is held around an allowed call itself, so that its trace goes on in it."""
+        opened = self._open.get(operation.id)
+        return nullcontext() if opened is None else opened.traced.running()
 
     def before_model(self, operation: Operation) -> Verdict:
         """Reserve the budget of a model call, or return why there is none."""
         start = perf_counter()
-        answer = self.client.call("budget_admit", {"operation": operation.model_dump(mode="json")})
-        verdict = Verdict.from_answer(answer)
+        traced = self._turns.opened(operation)
+        asked = {"operation": _dump(_traced(operation, traced))}
+        verdict = Verdict.from_answer(self._call("budget_admit", asked, traced))
         self._heard(verdict.table)
-        self._opened(operation, verdict, fast=False, start=start)
+        self._opened(operation, verdict, traced, fast=False, start=start)
         return verdict
 
     def after_model(self, operation: Operation, usage: dict[str, int]) -> dict[str, Any]:
@@ -179,12 +196,12 @@ class Governor:
         opened = self._close(operation)
         answer: dict[str, Any] = {}
         if opened.verdict.reservation:
-            answer = self.client.call(
-                "budget_settle", {"reservation": opened.verdict.reservation, "usage": usage}
-            )
+            used = {"reservation": opened.verdict.reservation, "usage": usage}
+            answer = self._call("budget_settle", used, opened.traced)
             with self._lock:
                 self._judge.past.note_budget(_share_used(answer))
         self._report(operation, opened, start)
+        opened.traced.model_closed(usage, opened.added_ms)
         return answer
 
     def cancelled(self, operation: Operation) -> None:
@@ -201,31 +218,34 @@ class Governor:
         nothing = Observation(operation=operation.id, source=operation.name, text="")
         with suppress(Exception):  # it stays queued, or owed
             if opened.fast:
-                entry = {"operation": operation, "outcome": unknown, "observation": nothing}
-                self._enqueue(entry)
+                ran = _traced(operation, opened.traced)
+                self._enqueue({"operation": ran, "outcome": unknown, "observation": nothing})
             else:
                 self._owed.append(_debt(opened.verdict.reservation, unknown))
                 self._pay()
+        opened.traced.cancelled()
         self._emit(operation, opened)
 
     def compose(self, max_tokens: int = 0, items: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return the session's messages that fit the window, oldest first; `id` names the item."""
-        answer = self.client.call(
-            "context_compose", {"max_tokens": max_tokens, "items": list(items)}
-        )
+        answer = self._call("context_compose", {"max_tokens": max_tokens, "items": list(items)})
         with self._lock:
             self.tokens_raw += int(answer["tokens_raw"])
             self.tokens_sent += int(answer["tokens"])
         return [{"id": message["item"], **message} for message in answer["messages"]]
 
     def flush(self) -> None:
-        """Hand over what waits for a trap to ride on; call it when a run ends."""
+        """Hand over what waits for a trap to ride on, and end the turn; call it when a run ends."""
+        self._hand_over()
+        self._turns.ended()
+
+    def _hand_over(self) -> None:
         self._pay()
         queued = self._drain()
         if not queued:
             return
         try:
-            answer = self.client.call("trust_observe", {"settled": _dumped(queued)})
+            answer = self._call("trust_observe", {"settled": _dumped(queued)})
         except BaseException:
             self._put_back(queued)
             raise
@@ -294,7 +314,7 @@ class Governor:
                 tool, arguments = self._owed[0]
                 # Not found: it was settled, or has expired, and nothing is owed any more.
                 with suppress(ArgumentError, NotFoundError):
-                    self.client.call(tool, arguments)
+                    self._call(tool, arguments)
                 self._owed.pop(0)
 
     def _heard(self, version: object) -> None:
@@ -302,27 +322,33 @@ class Governor:
         with self._lock:
             self._keeper.answered(version)
 
-    def _check(self, operation: Operation, approval: str) -> Verdict:
+    def _call(
+        self, tool: str, arguments: dict[str, Any] | None = None, traced: Opened | None = None
+    ) -> dict[str, Any]:
+        """Call a tool for an operation, or for the turn; an operation that cannot go on ends."""
+        with (traced or self._turns).within():
+            try:
+                return self.client.call(tool, arguments)
+            except BaseException:
+                if traced is not None:
+                    traced.cancelled()
+                raise
+
+    def _check(self, operation: Operation, approval: str, traced: Opened) -> Verdict:
         queued = self._drain()
         said = {"approval": approval, "settled": _dumped(queued)}
-        arguments = {"operation": _dump(operation), **said}
+        arguments = {"operation": _dump(_traced(operation, traced)), **said}
         try:
-            verdict = Verdict.from_answer(self.client.call("trust_check", arguments))
+            verdict = Verdict.from_answer(self._call("trust_check", arguments, traced))
         except BaseException:
             self._put_back(queued)
             raise
         self._heard(verdict.table)
         return verdict
 
-    def _settle(self, outcome: Outcome, observation: Observation) -> None:
+    def _settle(self, outcome: Outcome, observation: Observation, traced: Opened) -> None:
         arguments = {"outcome": _dump(outcome), "observation": _dump(observation)}
-        self._heard(self.client.call("trust_settle", arguments).get("table"))
-
-    def _append(
-        self, role: str, text: str, *, name: str = "", call_id: str = "", pinned: bool = False
-    ) -> dict[str, Any]:
-        arguments = {"role": role, "text": text, "name": name, "call_id": call_id}
-        return self.client.call("context_append", {**arguments, "pinned": pinned})
+        self._heard(self._call("trust_settle", arguments, traced).get("table"))
 
     def _enqueue(self, entry: dict[str, Any]) -> None:
         with self._lock:
@@ -330,7 +356,7 @@ class Governor:
             waiting = sum(len(queued["observation"].text) for queued in self._queue)
             full = len(self._queue) > _QUEUE_LIMIT or waiting > _QUEUE_CHARACTERS
         if full:
-            self.flush()
+            self._hand_over()
 
     def _drain(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -342,8 +368,11 @@ class Governor:
         with self._lock:
             self._queue[:0] = queued
 
-    def _opened(self, operation: Operation, verdict: Verdict, *, fast: bool, start: float) -> None:
-        opened = _Open(verdict, fast, (perf_counter() - start) * 1000)
+    def _opened(
+        self, operation: Operation, verdict: Verdict, traced: Opened, *, fast: bool, start: float
+    ) -> None:
+        opened = _Open(verdict, fast, (perf_counter() - start) * 1000, traced)
+        traced.decided(verdict, fast=fast, added_ms=opened.added_ms)
         if verdict.allowed:
             with self._lock:
                 self._open[operation.id] = opened
@@ -354,7 +383,10 @@ class Governor:
         with self._lock:
             opened = self._open.pop(operation.id, None)
         # An operation that we never saw is reported to the gate rather than taken as harmless.
-        return opened or _Open(Verdict(operation=operation.id, decision=Decision.ALLOW), False, 0.0)
+        if opened is not None:
+            return opened
+        allowed = Verdict(operation=operation.id, decision=Decision.ALLOW)
+        return _Open(allowed, False, 0.0, self._turns.opened(operation))
 
     def _report(self, operation: Operation, opened: _Open, start: float) -> None:
         opened.added_ms += (perf_counter() - start) * 1000
@@ -420,6 +452,11 @@ def _share_used(answer: dict[str, Any]) -> float:
         if balance.get("limit")
     ]
     return max(shares, default=0.0)
+
+
+def _traced(operation: Operation, traced: Opened) -> Operation:
+    """The operation as the servers hear of it: with its place in a trace."""
+    return operation.model_copy(update={"trace": traced.trace, "span": traced.span})
 
 
 def _dumped(queued: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

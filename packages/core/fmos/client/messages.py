@@ -19,6 +19,7 @@ from fmos.errors import (
     error_from_meta,
 )
 from fmos.serving.acting import PRINCIPAL_META_KEY
+from fmos.telemetry import carried
 from fmos.types import Principal
 
 PROTOCOL_VERSION = "2026-07-28"
@@ -45,7 +46,7 @@ class Messages:
             "jsonrpc": "2.0",
             "id": identifier,
             "method": method,
-            "params": {**params, "_meta": self._meta},
+            "params": {**params, "_meta": {**self._meta, **carried()}},
         }
         return json.dumps(message, separators=(",", ":")).encode("ascii")
 

@@ -12,7 +12,6 @@ The same inputs give the same manifest; nothing is read but the arguments.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from fmos.contract.model import AgentContract
 from fmos.contract.policy import Policy
 from fmos.contract.requirements import Requirements, normalise
 from fmos.contract.selection import ALL_OF, Candidate, Market, choose_word
+from fmos.contract.shares import in_share
 from fmos.contract.versions import parse_wanted
 from fmos.contract.workflow import Workflow
 from fmos.errors import BindingError, Unmet
@@ -167,11 +167,9 @@ def _ranged(contract: AgentContract, label: str) -> bool:
 
 def _in_share(candidate: Candidate, agent: str, session: str) -> bool:
     """Return whether this session is among those that get a canary; without a session, none is."""
-    if not session or candidate.share is None:
+    if candidate.share is None:
         return False
-    key = "\0".join((agent, session, candidate.label)).encode()
-    point = int.from_bytes(hashlib.sha256(key).digest()[:8]) / 2**64
-    return point < candidate.share
+    return in_share(candidate.label, candidate.share, agent=agent, session=session)
 
 
 def _sealed(

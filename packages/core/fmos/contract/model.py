@@ -269,6 +269,7 @@ class Observability(Record):
 
     tracing: str = ""
     log_fields: Names = ()
+    record: bool = Field(default=True, description="false: no recording for `fmos replay`")
 
 
 def spell_class(value: Any) -> Any:

@@ -240,6 +240,23 @@ class Ledger:
         """Give back what is held past its time or by a process that ended; return how many."""
         return self._expire_due() + self._expire_dead()
 
+    def give_back(self, account: str) -> int:
+        """Give back what an agent's own sessions hold, and not its forks; return how many.
+
+        Such a reservation has expired: what its operation used all the same still counts when it
+        is settled.
+
+        Raises:
+            ArgumentError: if the account is not one.
+        """
+        holder = Account.parse(account)
+        with self._database.transaction():
+            below = self._store.below(holder)
+            own = [row for row in below if row.account.nearest("agent") == holder]
+            for row in own:
+                self._release(row, "expired")
+        return len(own)
+
     def find(self, reservation: str) -> Known | None:
         """Return a reservation with its state, or None if there is none."""
         row = self._store.get(reservation)

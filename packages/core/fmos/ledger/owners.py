@@ -6,10 +6,13 @@ Where they cannot be read, a reservation has no owner and ends with its time alo
 
 from __future__ import annotations
 
+import json
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+
+from fmos.clock import boot_id
 
 
 class Owner(NamedTuple):
@@ -36,15 +39,30 @@ def is_dead(owner: Owner) -> bool:
     return owner.space == here.space and _started(owner.pid) != owner.started
 
 
+def owner_text(owner: Owner | None) -> str | None:
+    """Return a process as one line of text."""
+    return None if owner is None else json.dumps(owner, separators=(",", ":"))
+
+
+@lru_cache(maxsize=256)
+def owner_of(text: str) -> Owner | None:
+    """Return the process that a text names, or None if it names none."""
+    try:
+        boot, space, pid, started = json.loads(text)
+        return Owner(str(boot), str(space), int(pid), int(started))
+    except (ValueError, TypeError):
+        return None
+
+
 @lru_cache(maxsize=4)  # by process id, because a forked child is another owner
 def _process(pid: int) -> Owner | None:
     started = _started(pid)
+    boot = boot_id()
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
-    return None if started is None else Owner(boot, space, pid, started)
+    return Owner(boot, space, pid, started) if boot and started is not None else None
 
 
 def _started(pid: int) -> int | None:

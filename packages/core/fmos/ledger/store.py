@@ -58,6 +58,12 @@ _GET = _COLUMNS + "WHERE scope = ? AND key = ? AND turn = ?"
 _LAST = _COLUMNS + "WHERE scope = ? AND key = ? ORDER BY turn DESC LIMIT 1"
 _DUE = _COLUMNS + "INDEXED BY reservation_due WHERE state = 'open' AND expires_ns <= ?"
 _OWNED = _COLUMNS + "INDEXED BY reservation_due WHERE state = 'open' AND owner = ?"
+_BELOW = (
+    _COLUMNS
+    + """INDEXED BY reservation_due WHERE state = 'open' AND account IN (
+    SELECT id FROM account WHERE path = ?1 OR substr(path, 1, length(?1) + 1) = ?1 || '/')
+"""
+)
 _ANY_DUE = "SELECT 1 FROM reservation WHERE state = 'open' AND expires_ns <= ? LIMIT 1"
 _CLOSE = "UPDATE reservation SET state = ?, used = ? WHERE scope = ? AND key = ? AND turn = ?"
 _RENEW = "UPDATE reservation SET expires_ns = ? WHERE scope = ? AND key = ? AND turn = ?"
@@ -261,6 +267,10 @@ class LedgerStore:
     def due(self, now_ns: int) -> list[Row]:
         """Return the open reservations whose time is up."""
         return [_row(each) for each in self._database.query(_DUE, (now_ns,))]
+
+    def below(self, account: Account) -> list[Row]:
+        """Return the open reservations at or below an account."""
+        return [_row(each) for each in self._database.query(_BELOW, (str(account),))]
 
     def owned(self, owner: int) -> list[Row]:
         """Return the open reservations of a process."""

@@ -7,10 +7,11 @@ from importlib import resources
 from typing import NamedTuple
 
 from fmos.clock import Clock
+from fmos.runtime.states import AgentState
 from fmos.storage.database import Database
 from fmos.types import Principal
 
-_MIGRATIONS = ("agents.sql", "agents_0002_accounts.sql")
+_MIGRATIONS = ("agents.sql", "agents_0002_accounts.sql", "agents_0003_states.sql")
 
 _PUT = """
 INSERT INTO agent(tenant, agent, parent, account, origin, created_ns) VALUES (?, ?, ?, ?, ?, ?)
@@ -18,7 +19,13 @@ ON CONFLICT(tenant, agent) DO UPDATE SET
     parent = coalesce(excluded.parent, parent), account = coalesce(excluded.account, account),
     origin = coalesce(excluded.origin, origin)
 """
-_UP = "SELECT parent, account, origin FROM agent WHERE tenant = ? AND agent = ?"
+# A subquery, because a join of the two takes 10 us more, at every privileged operation.
+_UP = """
+SELECT parent, account, origin,
+    (SELECT state FROM agent_state WHERE tenant = ?1 AND agent = ?2)
+FROM agent WHERE tenant = ?1 AND agent = ?2
+"""
+_ALL = "SELECT agent, parent, created_ns FROM agent WHERE tenant = ? ORDER BY agent"
 _FORGET = """
 UPDATE agent SET parent = NULL, account = NULL, origin = NULL WHERE tenant = ? AND agent = ?
 """
@@ -27,6 +34,7 @@ UPDATE agent SET (parent, origin) =
     (SELECT parent, origin FROM agent WHERE tenant = ?1 AND agent = ?2)
 WHERE tenant = ?1 AND parent = ?2
 """
+_STATES = {None: AgentState.RUNNING, **{each.value: each for each in AgentState}}
 
 
 class Descent(NamedTuple):
@@ -34,11 +42,21 @@ class Descent(NamedTuple):
 
     `lineage` has its own key and its ancestors', nearest first, and `origins` the principals that
     forked them; `account` is the one that a fork spends under, None for an agent that is no fork.
+    `state` is the agent's own: what was said of those above it does not bind it.
     """
 
     lineage: tuple[str, ...]
     account: str | None
     origins: tuple[Principal, ...]
+    state: AgentState = AgentState.RUNNING
+
+
+class Registered(NamedTuple):
+    """One agent that was noted: its key, its parent's, and since when."""
+
+    key: str
+    parent: str | None
+    created_ns: int
 
 
 class AgentRegistry:
@@ -82,18 +100,23 @@ class AgentRegistry:
         """Return whom an agent descends from, and under which account it spends."""
         keys = [principal.agent_key]
         above: str | None = None
+        own: str | None = None
         origins: list[Principal] = []
         while True:
             rows = self._database.query(_UP, (principal.tenant, keys[-1]))
-            parent, account, origin = rows[0] if rows else (None, None, None)
+            parent, account, origin, state = rows[0] if rows else (None, None, None, None)
             if len(keys) == 1:
-                above = account
+                above, own = account, state
             # A dropped id may come back as a fork of its own descendant.
             if parent is None or parent in keys:
-                return Descent(tuple(keys), above, tuple(origins))
+                return Descent(tuple(keys), above, tuple(origins), _STATES[own])
             keys.append(parent)
             if origin is not None:
                 origins.append(_principal(origin))
+
+    def of_tenant(self, tenant: str) -> list[Registered]:
+        """Return every agent of a tenant that was noted, by key."""
+        return [Registered(*row) for row in self._database.query(_ALL, (tenant,))]
 
     def lineage(self, principal: Principal) -> tuple[str, ...]:
         """Return the agent's own key and its ancestors', nearest first."""

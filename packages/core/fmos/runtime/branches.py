@@ -21,7 +21,8 @@ from fmos.types import TEMPLATE_BRANCH, Principal
 #: Handles are small; this many sessions at once keep theirs.
 _HANDLES = 1024
 
-_Key = tuple[str, str, str, bool, Durability]
+#: All of a principal that its branch and its name in the journal come from.
+_Key = tuple[str, str, str, str, str, bool, Durability]
 
 
 class AgentBranches:
@@ -89,7 +90,12 @@ class AgentBranches:
         """
         name = principal.branch_name
         with self._lock:
-            for key in [key for key in self._handles if key[:2] == (principal.tenant, name)]:
+            own = [
+                key
+                for key, handle in self._handles.items()
+                if key[0] == principal.tenant and handle.branch == name
+            ]
+            for key in own:
                 del self._handles[key]
             try:
                 self.volume(principal.tenant).delete_branch(name)
@@ -99,15 +105,20 @@ class AgentBranches:
     def _cached(
         self, principal: Principal, system: bool, durability: Durability = "normal"
     ) -> AgentFS | None:
-        name = principal.branch_name
-        key = (principal.tenant, name, str(principal), system, durability)
+        key = (
+            principal.tenant, principal.application, principal.agent, principal.session,
+            principal.branch, system, durability,
+        )  # fmt: skip
         with self._lock:
             handle = self._handles.get(key)
             if handle is None:
                 try:
                     volume = self.volume(principal.tenant, durability)
                     handle = volume.on(
-                        name, system=system, principal=str(principal), confined=not system
+                        principal.branch_name,
+                        system=system,
+                        principal=str(principal),
+                        confined=not system,
                     )
                 except BranchNotFound:
                     return None

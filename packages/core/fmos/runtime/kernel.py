@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Any
 
 from agentfs import AgentFS
-from fmos.audit.keyring import KeyRing
+from fmos import telemetry
+from fmos.audit.history import KeyChange, KeyHistory
+from fmos.audit.keyring import KeyRing, Step
 from fmos.audit.keys import AuditKeys
 from fmos.clock import Clock, SystemClock
 from fmos.config import Home
-from fmos.contract.layers import PolicyLibrary
 from fmos.contract.library import ContractLibrary
 from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
@@ -25,15 +26,20 @@ from fmos.errors import ArgumentError, DeniedError
 from fmos.ledger.accounts import Account
 from fmos.ledger.ledger import Ledger
 from fmos.ledger.model import Reservation
+from fmos.ledger.owners import Owner, this_process
+from fmos.replay.recording import Call, Recordings
 from fmos.runtime.agents import AgentRegistry
 from fmos.runtime.branches import AgentBranches
 from fmos.runtime.mandates import Mandate, Mandates
 from fmos.runtime.spending import Spending
 from fmos.runtime.standing import Standing, Standings
+from fmos.runtime.states import AgentState, refusal
 from fmos.runtime.trusted import ProjectPolicies
 from fmos.settings import read_settings
 from fmos.storage.database import Database
 from fmos.types import OperationKind, Principal, checked_id
+from fmos.versions.policies import ServedPolicies
+from fmos.versions.serving import Serving
 
 #: How long an operation may take before what it reserved is given back, unless renewed.
 RESERVATION_TTL_S = 900
@@ -42,11 +48,13 @@ RESERVATION_TTL_S = 900
 class Kernel:
     """One opened home. Thread-safe; any number of processes may open the same home."""
 
-    def __init__(self, home: Home, clock: Clock | None = None) -> None:
+    def __init__(
+        self, home: Home, clock: Clock | None = None, database: Database | None = None
+    ) -> None:
         self.home = home
         self.clock: Clock = clock or SystemClock()
         self.settings = read_settings(home.path)
-        self.database = Database(home.kernel_db)
+        self.database = database or Database(home.kernel_db)
         self.agents = AgentRegistry(self.database, self.clock)
         self.ledger = Ledger(self.database, self.clock)
         self.contracts = ContractLibrary(home.contracts)
@@ -54,8 +62,16 @@ class Kernel:
         self._branches = AgentBranches(home, self.agents)
         self._spending = Spending(self.database, self.ledger)
         self.projects = ProjectPolicies(self.database, self.clock)
-        mandates = Mandates(self.contracts, PolicyLibrary(home.policies), self.projects)
+        serving = Serving(
+            self._branches.volume,
+            self._branches.known,
+            self.settings.versions,
+            is_there=lambda tenant: home.volume(tenant).exists(),
+        )
+        self.policies = ServedPolicies(home.policies, serving)
+        mandates = Mandates(self.contracts, self.policies, self.projects)
         self._standings = Standings(self.agents, mandates)
+        self.recordings = Recordings(self)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | Path, clock: Clock | None = None) -> Kernel:
@@ -82,6 +98,11 @@ class Kernel:
         """Reserve for callers that outlive this process: what they hold ends at its time only."""
         self._spending.ends_with_process = False
 
+    @property
+    def process(self) -> Owner | None:
+        """The process whose end ends what is asked here; None where it is asked for others."""
+        return this_process() if self._spending.ends_with_process else None
+
     def keys_of(self, tenant: str) -> AuditKeys:
         """Return the tenant's keys, made with the tenant.
 
@@ -89,6 +110,23 @@ class Kernel:
             HomeError: if they are missing, unreadable, open to others, or not the tenant's own.
         """
         return self._keys.of(tenant)
+
+    def key_history(self, tenant: str) -> KeyHistory:
+        """Return the tenant's public keys from its first one on.
+
+        Raises:
+            HomeError: as `keys_of` does.
+            FormatError: if a change is not signed as it must be.
+        """
+        return self._keys.history(tenant)
+
+    def change_key(self, tenant: str, final: int, step: Step = lambda name: None) -> KeyChange:
+        """Give the tenant a new key; `fmos.audit.checkpoints.rotate` does all that belongs to it.
+
+        Raises:
+            HomeError: as `keys_of` does.
+        """
+        return self._keys.change(tenant, final, step)
 
     def volume(self, tenant: str) -> AgentFS:
         """Return the tenant's volume on its template branch, with access to the system area."""
@@ -119,14 +157,14 @@ class Kernel:
         the session's, if the principal names one.
 
         Raises:
-            ArgumentError: if the new id is taken or cannot be one.
+            ArgumentError: if the new id is taken, also by a killed agent, or cannot be one.
         """
         checked_id(new_agent, "an agent id")
         child = Principal.model_validate(
             {**principal.model_dump(), "agent": new_agent, "branch": "", "session": ""}
         )
         source = self.agent_fs(principal)
-        if self._branches.exists(child):
+        if self._branches.exists(child) or self._is_stopped(child):
             raise ArgumentError(
                 f"the agent id {new_agent!r} is taken", hint="choose another id for the fork"
             )
@@ -137,6 +175,9 @@ class Kernel:
         source.fork(child.branch_name)
         self.record(child, "agent.fork", {"from": principal.agent, "to": new_agent})
         return child
+
+    def _is_stopped(self, principal: Principal) -> bool:
+        return self.agents.descent(principal).state is not AgentState.RUNNING
 
     def drop_agent(self, principal: Principal) -> None:
         """Delete a forked agent's branch; its history and its spending stay.
@@ -155,6 +196,28 @@ class Kernel:
             ContractError: if a contract or policy that binds the principal is broken.
         """
         return self._standings.of(principal)
+
+    def acting(self, principal: Principal) -> Standing:
+        """Return what `standing` does, of an agent that may do something now.
+
+        Raises:
+            DeniedError: if the agent is paused or was killed.
+            ContractError: as of `standing`.
+        """
+        standing = self.standing(principal)
+        if standing.stopped:
+            raise DeniedError(standing.stopped)
+        return standing
+
+    def require_running(self, principal: Principal) -> None:
+        """Refuse anything more of an agent that is paused or was killed; looks at nothing else.
+
+        Raises:
+            DeniedError: saying so.
+        """
+        stopped = refusal(principal.agent_key, self.agents.descent(principal).state)
+        if stopped:
+            raise DeniedError(stopped)
 
     def mandate(self, principal: Principal) -> Mandate:
         """Return all that binds a principal now.
@@ -186,10 +249,10 @@ class Kernel:
         """Refuse a kind of operation that contract or policies deny, or want consent for.
 
         Raises:
-            DeniedError: saying what refuses it.
+            DeniedError: saying what refuses it, also for an agent that is not running.
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        mandate = self.mandate(principal)
+        mandate = self.acting(principal).mandate
         bounds = mandate.bounds
         if mandate.wants_contract:
             why = f"not without a contract, as the {mandate.wants_contract} policy says, for"
@@ -218,11 +281,12 @@ class Kernel:
 
         Raises:
             BudgetExceededError: naming the account that has not enough left.
+            DeniedError: if the agent is paused or was killed.
             ContractError: if a contract or policy is broken; nothing is reserved then.
         """
-        return self._spending.reserve(
-            self.standing(principal), amounts, operation=operation, ttl_s=ttl_s
-        )
+        standing = self.acting(principal)
+        with telemetry.spending(principal):
+            return self._spending.reserve(standing, amounts, operation=operation, ttl_s=ttl_s)
 
     def charge(self, principal: Principal, amounts: Mapping[str, int]) -> None:
         """Spend what was used already, whatever the limits say.
@@ -230,7 +294,9 @@ class Kernel:
         Raises:
             ContractError: if a contract or policy is broken.
         """
-        self._spending.charge(self.standing(principal), amounts)
+        standing = self.standing(principal)
+        with telemetry.spending(principal, amounts):
+            self._spending.charge(standing, amounts)
 
     def pay_call(self, standing: Standing) -> None:
         """Spend one tool call of those that a principal may make.
@@ -238,7 +304,8 @@ class Kernel:
         Raises:
             BudgetExceededError: if an account has no call left, or no time for one.
         """
-        self._spending.pay_call(standing)
+        with telemetry.spending(standing.principal, {"tool_calls": 1}):
+            self._spending.pay_call(standing)
 
     def limits_calls(self, standing: Standing) -> bool:
         """Return whether a tool call spends of a limit: then none may run at once."""
@@ -246,15 +313,31 @@ class Kernel:
 
     def apply_limits(self, standing: Standing) -> None:
         """Bring a principal's accounts to the limits that are declared now."""
-        self._spending.apply_limits(standing)
+        with telemetry.layer("ledger"):
+            self._spending.apply_limits(standing)
 
     def record(
-        self, principal: Principal, event: str, detail: dict[str, Any], *, synced: bool = False
+        self,
+        principal: Principal,
+        event: str,
+        detail: dict[str, Any],
+        *,
+        synced: bool = False,
+        call: Call | None = None,
     ) -> int:
         """Append one kernel event to the tenant's journal and return its sequence number.
 
-        It survives a killed process; `synced` waits until it survives a power cut as well.
+        It survives a killed process; `synced` waits until it survives a power cut as well. `call`
+        is kept with the row where the session is recorded: the content, which no row has.
         """
         durability = "full" if synced else "normal"
-        handle = self._branches.handle(principal, system=True, durability=durability)
-        return handle.record(event, detail)
+        with telemetry.layer("journal"):
+            handle = self._branches.handle(principal, system=True, durability=durability)
+            if call is None or not self.recordings.begin(principal):
+                seq = handle.record(event, detail)
+            else:
+                with handle.transaction():
+                    seq = handle.record(event, detail)
+                    self.recordings.add(principal, call, seq, handle)
+        telemetry.recorded(event, seq, detail.get("id"))
+        return seq

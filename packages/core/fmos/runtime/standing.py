@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fmos.ledger.accounts import UNNAMED, Account, account_of
 from fmos.runtime.agents import AgentRegistry, Descent
 from fmos.runtime.mandates import Mandate, Mandates
+from fmos.runtime.states import AgentState, refusal
 from fmos.types import Principal
 
 
@@ -15,7 +16,7 @@ class Standing:
     """A principal, what binds it at this moment, and the account of its session.
 
     `lineage` has the agent's key and those it descends from, nearest first; `above` is where those
-    stand that forked it, nearest first.
+    stand that forked it, nearest first. Only an agent that is running may do anything privileged.
     """
 
     principal: Principal
@@ -23,6 +24,14 @@ class Standing:
     account: Account
     lineage: tuple[str, ...]
     above: tuple[Standing, ...] = ()
+    state: AgentState = AgentState.RUNNING
+
+    @property
+    def stopped(self) -> str:
+        """Why nothing of the agent may run, as a sentence; empty while it is running."""
+        if self.state is AgentState.RUNNING:
+            return ""
+        return refusal(self.principal.agent_key, self.state)
 
 
 class Standings:
@@ -50,7 +59,8 @@ class Standings:
         self, principal: Principal, descent: Descent, above: tuple[Standing, ...] = ()
     ) -> Standing:
         mandate = self._mandates.of(principal, descent)
-        return Standing(principal, mandate, _account(principal, descent), descent.lineage, above)
+        account = _account(principal, descent)
+        return Standing(principal, mandate, account, descent.lineage, above, descent.state)
 
 
 def _account(principal: Principal, descent: Descent) -> Account:

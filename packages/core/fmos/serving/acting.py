@@ -52,6 +52,14 @@ def acting() -> Principal | None:
     return _acting.get() or _door.get().principal
 
 
+def door_name() -> str:
+    """Return what the current call came through: `unix`, `http`, or `stdio` where no door is."""
+    door = _door.get()
+    if door.trusts_claims:
+        return "unix"
+    return "stdio" if door.principal is None else "http"
+
+
 @contextmanager
 def through(door: Door) -> Iterator[None]:
     """Let the calls in the block come through a door."""

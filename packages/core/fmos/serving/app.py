@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from fmos import telemetry
 from fmos.config import Home
 from fmos.errors import MissingExtraError, PrincipalError
 from fmos.runtime.kernel import Kernel
@@ -70,6 +71,18 @@ def launch_principal(environ: Mapping[str, str]) -> Principal:
         ) from error
 
 
+def tell(kernel: Kernel, service: str, environ: Mapping[str, str]) -> None:
+    """Turn telemetry on for a process, if the home's settings or the OTEL_* variables say so.
+
+    Raises:
+        MissingExtraError: if they do and the extra `otel` is not installed.
+        ArgumentError: if a variable cannot be understood.
+    """
+    settings = telemetry.with_environment(kernel.settings.telemetry, environ)
+    name = environ.get("OTEL_SERVICE_NAME") or service
+    telemetry.configure(settings, name, home=kernel.home.path)
+
+
 _LAUNCH = ("tenant", "application", "agent", "session", "role", "project")
 
 
@@ -107,6 +120,7 @@ def _run(toolset_class: type[Toolset], environ: Mapping[str, str], port: int | N
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     principal = launch_principal(environ)
     with Kernel.open(Home.default_path(dict(environ))) as kernel:
+        tell(kernel, f"fmos-{toolset_class.name}", environ)
         toolset = toolset_class(kernel, principal)
         if port is None:
             build_server(toolset).run("stdio")

@@ -6,23 +6,28 @@ does not take the other servers away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import entry_points
 
+from fmos.drivers import Drivers, Group
 from fmos.errors import MissingExtraError
 from fmos.serving.toolset import Toolset
 
-GROUP = "fmos.toolsets"
+_NEEDS = ("memory", "context-policy", "trust-gate", "reasoning-budget")
 
-# A source checkout on PYTHONPATH has no entry points; the servers are there all the same.
-_OWN = {
-    "memory": "fmos_memory.tools:MemoryTools",
-    "context-policy": "fmos_context.tools:ContextTools",
-    "trust-gate": "fmos_trust.tools:TrustTools",
-    "reasoning-budget": "fmos_budget.tools:BudgetTools",
-}
+#: The toolsets. What is installed is served, and a name that two distributions use is not.
+TOOLSETS = Group(
+    "fmos.toolsets",
+    "toolset",
+    {
+        "memory": "fmos_memory.tools:MemoryTools",
+        "context-policy": "fmos_context.tools:ContextTools",
+        "trust-gate": "fmos_trust.tools:TrustTools",
+        "reasoning-budget": "fmos_budget.tools:BudgetTools",
+    },
+    versioned=False,
+    open=True,
+    extras=dict.fromkeys(_NEEDS, "servers"),
+)
 
 
 @dataclass(slots=True)
@@ -48,16 +53,5 @@ class Discovery:
 
 def discover() -> Discovery:
     """Import every toolset that can be imported."""
-    result = Discovery()
-    for name, target in _targets():
-        try:
-            module, _, attribute = target.partition(":")
-            result.found[name] = getattr(import_module(module), attribute)
-        except ImportError as error:
-            result.missing[name] = str(error)
-    return result
-
-
-def _targets() -> Iterator[tuple[str, str]]:
-    installed = {point.name: point.value for point in entry_points(group=GROUP)}
-    yield from {**_OWN, **installed}.items()
+    found, missing = Drivers(TOOLSETS).usable()
+    return Discovery(found, missing)

@@ -24,6 +24,7 @@ from fmos.errors import ArgumentError, HomeError
 from fmos.serving.app import build_server
 from fmos.serving.credentials.bearer import BearerDoor
 from fmos.serving.credentials.tokens import Tokens
+from fmos.serving.health import Health
 from fmos.serving.protocol import Lifespan, ToolServer, http_routes
 from fmos.serving.socket_door import SocketDoor
 from fmos.serving.toolset import Toolset
@@ -89,13 +90,17 @@ class _Doors:
         self._app = _application(servers)
         self._socket = SocketDoor(self._app, servers)
         self._tcp = BearerDoor(self._app, Tokens(kernel.database, kernel.clock), launch)
+        self._health = Health(kernel.database)
         self._address = (str(unix_socket), None) if unix_socket is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; whatever did not come over the socket needs a token."""
+        owner = self._address is not None and tuple(scope.get("server") or ()) == self._address
         if scope["type"] != "http":  # the start and the end; no route takes web sockets
             await self._app(scope, receive, send)
-        elif self._address is not None and tuple(scope.get("server") or ()) == self._address:
+        elif self._health.asks(scope):
+            await self._health(scope, send, owner=owner)
+        elif owner:
             await self._socket(scope, receive, send)
         else:
             await self._tcp(scope, receive, send)

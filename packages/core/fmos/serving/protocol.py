@@ -22,10 +22,13 @@ from pydantic import ConfigDict, ValidationError
 from starlette.routing import BaseRoute
 
 from fmos.errors import ArgumentError, FmosError, NotFoundError
-from fmos.serving.acting import claiming
+from fmos.runtime.kernel import Kernel
+from fmos.serving.acting import acting, claiming, door_name
 from fmos.serving.failures import as_sentence
+from fmos.serving.telling import tell
 from fmos.serving.toolset import Toolset, ToolSpec
 from fmos.serving.validation import describe_validation, shortened
+from fmos.telemetry import served
 from fmos.types import Principal
 
 #: Tool outputs of several megabytes are what the context server is for.
@@ -44,6 +47,7 @@ class ToolServer(MCPServer[Any]):
     """
 
     launch = Principal()
+    kernel: Kernel | None = None
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -57,8 +61,13 @@ class ToolServer(MCPServer[Any]):
     ) -> CallToolResult:
         """Call a tool and return its result; a failure is one with `is_error` set."""
         try:
-            with claiming(meta, self.launch):
-                return self._run(name, arguments)
+            with served(name, door_name(), meta) as told, claiming(meta, self.launch):
+                who = acting() or self.launch
+                told.acts_for(who)
+                result = self._run(name, arguments)
+                if self.kernel is not None:
+                    tell(self.kernel, who, name, arguments, result.structured_content)
+                return result
         except Exception as error:
             failure = as_sentence(name, error)
             return CallToolResult(
@@ -106,7 +115,7 @@ def create(toolsets: tuple[Toolset, ...], version: str) -> ToolServer:
         tools=tools,
         log_level="WARNING",
     )
-    server.launch = toolsets[0].launch
+    server.launch, server.kernel = toolsets[0].launch, toolsets[0].kernel
     return server
 
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fmos.serving.acting import PRINCIPAL_META_KEY, Door, through
 from fmos.serving.protocol import MAX_BODY_BYTES, ToolServer
+from fmos.telemetry import META_KEYS as TRACE_META_KEYS
 
 _REVISION = "2026-07-28"
 _META = "io.modelcontextprotocol/"
@@ -27,6 +28,7 @@ _META_KEYS = frozenset(
         f"{_META}clientInfo",
         f"{_META}clientCapabilities",
         PRINCIPAL_META_KEY,
+        *TRACE_META_KEYS,
     }
 )
 _CALL = b"tools/call"

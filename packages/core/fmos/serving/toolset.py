@@ -14,11 +14,15 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
 
+from agentfs import AgentFS
 from fmos.errors import ArgumentError, FmosError, NotFoundError, PrincipalError
+from fmos.runtime.jobs import Job
 from fmos.runtime.kernel import Kernel
 from fmos.serving.acting import acting
 from fmos.serving.failures import as_sentence
+from fmos.serving.telling import tell
 from fmos.serving.validation import describe_validation, shortened
+from fmos.telemetry import served
 from fmos.types import Principal
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,6 +120,26 @@ class Toolset:
         except ValidationError as error:
             raise ArgumentError(describe_validation(error)) from error
 
+    def happened(self, who: Principal, event: str, value: Any) -> None:
+        """Bring about what a session depends on and no tool does, when `fmos replay` runs it again.
+
+        Such as a person's answer; a server passes over events that are not its own.
+        """
+
+    def export_state(self, who: Principal) -> dict[str, Any]:
+        """Return what the server keeps of an agent outside its branch, for an agent that moves."""
+        return {}
+
+    def import_state(self, who: Principal, state: dict[str, Any]) -> None:
+        """Keep what `export_state` returned in the home that an agent comes from."""
+
+    def index_branch(self, who: Principal, fs: AgentFS) -> None:
+        """Index what came with an agent's branch, in the transaction that brings it."""
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Return what this server wants done in the background."""
+        return ()
+
     def tools(self) -> Iterator[tuple[ToolSpec, Callable[..., Any]]]:
         """Yield every tool with its bound method, in the order of their definition."""
         for cls in reversed(type(self).__mro__):
@@ -132,6 +156,14 @@ class Toolset:
             ArgumentError: if the arguments do not fit, naming the first that does not.
             FmosError: for whatever else the tool raised, unforeseen errors included.
         """
+        with served(name, "in process") as told:
+            who = acting() or self.launch
+            told.acts_for(who)
+            answer = self._answer(name, arguments)
+            tell(self.kernel, who, name, arguments, answer)
+            return answer
+
+    def _answer(self, name: str, arguments: dict[str, Any]) -> Any:
         call = self._calls.get(name)
         if call is None:
             call = self._calls[name] = self._validated(name)

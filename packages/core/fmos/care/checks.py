@@ -1,0 +1,12 @@
+"""All checks of the doctor, in the order in which they are made and shown."""
+
+from __future__ import annotations
+
+from fmos.care import checks_documents, checks_home, checks_host, checks_stores
+
+CHECKS = (
+    *checks_home.CHECKS,
+    *checks_stores.CHECKS,
+    *checks_documents.CHECKS,
+    *checks_host.CHECKS,
+)

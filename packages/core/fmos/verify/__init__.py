@@ -1,0 +1,1 @@
+"""Verifiers: plug-ins that check claims, metered in the ledger, chosen by type and risk."""

@@ -1,0 +1,110 @@
+"""The page about versions is true: its blocks are one session, and print what stands there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fmos.settings import Settings, VersionSettings
+from fmos.versions.metrics import OBSERVED, metrics_of
+from fmos_cli.commands.versions_changes import person
+from fmos_cli.main import app
+
+_PAGE = Path(__file__).parents[2] / "docs" / "versions.md"
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_WHEN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page's home, and an empty directory to work in."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    (home / "fmos.toml").write_text("[versions]\nquiet_s = 0\n", encoding="utf-8")
+    monkeypatch.setenv("FMOS_HOME", str(home))
+    monkeypatch.chdir(work)
+    return home
+
+
+def printed_by(command: str) -> str:
+    """Return what a command prints: `fmos` in this process, anything else in a shell."""
+    program, *arguments = shlex.split(command)
+    if program == "fmos":
+        return CliRunner().invoke(app, arguments, prog_name="fmos").output
+    ran = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    return ran.stdout + ran.stderr
+
+
+def shown(block: str) -> str:
+    """Return a console block as it comes out now: each command, then what it prints."""
+    out = ""
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            out += f"{line}\n{printed_by(line[2:])}"
+    return _WHEN.sub("2026-11-22 02:40", out.replace(person(), "user:bob"))
+
+
+def test_the_page_prints_what_it_says(home: Path) -> None:
+    """Python blocks are one program, console blocks its commands; all is one session."""
+    names: dict[str, Any] = {"__name__": "page"}
+    printed, compared = "", 0
+    for found in _BLOCK.finditer(_PAGE.read_text(encoding="utf-8")):
+        language, text = found.groups()
+        if language == "python":
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(text, str(_PAGE), "exec"), names)
+            printed = out.getvalue()
+        elif language == "text":
+            assert printed == text
+            compared += 1
+        elif language == "console":
+            assert shown(text) == text
+            compared += 1
+    assert compared == 8
+
+
+def test_the_page_names_every_setting_and_metric() -> None:
+    """The table of settings is the defaults, and no metric is missing."""
+    page = _PAGE.read_text(encoding="utf-8")
+    block = next(text for language, text in _BLOCK.findall(page) if language == "toml")
+    assert Settings.model_validate(tomllib.loads(block)).versions == VersionSettings()
+    for name in VersionSettings.model_fields:
+        assert f"\n{name} = " in block
+    for metric in (*OBSERVED, *metrics_of("trap_model"), *metrics_of("policy")):
+        assert f"`{metric}`" in page
+
+
+def test_every_command_has_an_example_and_json() -> None:
+    """`fmos versions COMMAND --help` says how, for every command."""
+    names = [command.name for command in _commands()]
+    assert len(names) == 13
+    for name in names:
+        found = CliRunner().invoke(app, ["versions", str(name), "--help"], env={"COLUMNS": "200"})
+        assert found.exit_code == 0
+        assert f"Example:  fmos versions {name}" in found.output
+        assert "--json" in found.output
+
+
+def _commands() -> list[Any]:
+    group: Any = next(each for each in app.registered_groups if each.name == "versions")
+    commands = group.typer_instance.registered_commands
+    for each in commands:
+        each.name = each.name or each.callback.__name__
+    return commands
+
+
+assert os.sep == "/"

@@ -59,6 +59,9 @@ def test_exit_codes_of_backup(home: Path, tmp_path: Path) -> None:
     assert _fmos(home, "backup", file).exit_code == 0
     assert _fmos(home, "backup", file).exit_code == 5
     assert _fmos(home, "backup", file, file).exit_code == 2
+    forgotten = _fmos(home, "backup", "verify")
+    assert (forgotten.exit_code, Path("verify").exists()) == (2, False)
+    assert "name the backup" in forgotten.stderr
     assert _fmos(home, "restore", file).exit_code == 3
     os.truncate(file, file.stat().st_size // 2)
     assert _fmos(home, "backup", "verify", file).exit_code == 13

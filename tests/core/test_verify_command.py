@@ -115,6 +115,7 @@ def test_paged_out_texts_are_sources_by_their_handle(folder: Path) -> None:
         (["verify", "-", "--risk", "2"], 2, "risk"),
         (["equivalent", "r.yaml", "r.yaml"], 5, "there must be operations"),
         (["equivalent", "x.yaml", "r.yaml", "--generate", "1"], 5, "cannot read 'x.yaml'"),
+        (["verify", "-", "--types", "arithmetic,bogus"], 5, "'bogus'"),
         (["equivalent", "bad.json", "r.yaml", "--generate", "1"], 5, "bad.json"),
         (["equivalent", "r.yaml", "r.yaml", "--operations", "bad.json"], 5, "bad.json:1"),
         (["equivalent", "r.yaml", "other.yaml", "--generate", "1"], 5, "default/-/bob"),

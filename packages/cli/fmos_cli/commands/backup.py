@@ -50,6 +50,8 @@ def backup(
             raise typer.BadParameter(f"expected FILE or verify FILE, not {file!r} and a file")
         verify(checked, passphrase_file, quick, as_json)
         return
+    if file == "verify":
+        raise typer.BadParameter("name the backup to verify, or write ./verify for a new one")
     from fmos.care.backup import backup as make  # noqa: PLC0415 - keeps --help fast
     from fmos.care.backup import read_passphrase  # noqa: PLC0415
     from fmos.serving.app import version  # noqa: PLC0415

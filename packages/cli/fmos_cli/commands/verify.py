@@ -152,7 +152,16 @@ def _own(text: str) -> list[str]:
 
 
 def _types(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    from fmos.errors import ArgumentError  # noqa: PLC0415 - keeps --help fast
+    from fmos.verify.claims import CLAIM_TYPES  # noqa: PLC0415
+
+    named = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [name for name in named if name not in CLAIM_TYPES]
+    if unknown:
+        raise ArgumentError(
+            f"no claim is of the type {unknown[0]!r}", hint=f"choose from {', '.join(CLAIM_TYPES)}"
+        )
+    return named
 
 
 def _read(name: str) -> str:

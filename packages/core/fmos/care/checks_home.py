@@ -16,6 +16,7 @@ from fmos.care import files
 from fmos.care.doctor import Check, Finding, Patient, error, note, ok, warning
 from fmos.care.processes import users_of
 from fmos.config import Home
+from fmos.runtime.transfer import PAPERS
 
 _MEGA = 1 << 20
 _FREE_WARNING, _FREE_ERROR = 500 * _MEGA, 20 * _MEGA
@@ -157,7 +158,7 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
             str(kept[-1]), f"{len(kept)} older homes lie beside this one",
             "remove them when the restored home has proved itself",
         )  # fmt: skip
-    known = {"run", *_FOLDERS}
+    known = {"audit", PAPERS, *_FOLDERS}
     strange = [
         each.name for each in path.iterdir()
         if each.is_dir() and each.name not in known and not each.name.startswith(".")

@@ -36,6 +36,10 @@ _LAST_NUMBER = re.compile(r"(-?)[$€£¥]?\s?(\d[\d,.'\u00a0]*)[^\d\n]{0,12}$")
 _ROW = re.compile(r"^\s*(?:[-*+|]|\d{1,3}[.)])")
 
 
+#: The types of the claims that are found in a text.
+CLAIM_TYPES = ("arithmetic", "units", "json", "sql", "citation")
+
+
 def claims_in(
     text: str, sources: Collection[str] = (), *, types: Collection[str] = (), risk: float = 0.5
 ) -> list[Claim]:

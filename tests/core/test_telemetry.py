@@ -327,6 +327,16 @@ def silent_port() -> Iterator[int]:
         connection.close()
 
 
+@pytest.fixture(autouse=True)
+def _no_sender_left() -> Iterator[None]:
+    """Wait for senders: one that outlives its test draws from the `random` that others replay."""
+    yield
+    telemetry.shutdown(0.1)
+    for thread in threading.enumerate():
+        if thread.name.startswith("Otel"):
+            thread.join(30)
+
+
 @pytest.mark.parametrize("dead", [True, False], ids=["refusing", "silent"])
 def test_an_endpoint_that_fails_or_hangs_slows_nobody(
     kernel: Kernel, silent_port: int, dead: bool

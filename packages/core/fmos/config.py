@@ -12,7 +12,8 @@ from pathlib import Path
 from fmos.errors import HomeError
 from fmos.types import checked_id
 
-_FOLDERS = ("contracts", "policies", "keys", "tenants", "run")
+#: The folders that every home has.
+FOLDERS = ("contracts", "policies", "keys", "tenants", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Home:
         hint = "set FMOS_HOME to a folder that you may write to"
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in _FOLDERS:
+            for name in FOLDERS:
                 (root / name).mkdir(exist_ok=True, mode=0o700)
         except (FileExistsError, NotADirectoryError) as error:
             raise HomeError(
@@ -77,6 +78,10 @@ class Home:
     def socket(self) -> Path:
         """The daemon's unix socket."""
         return self.path / "run" / "fmos.sock"
+
+    def tenants(self) -> list[str]:
+        """Return the tenants that have a volume, sorted."""
+        return sorted(path.stem for path in (self.path / "tenants").glob("*.afs"))
 
     def volume(self, tenant: str) -> Path:
         """Return the path of the tenant's volume.

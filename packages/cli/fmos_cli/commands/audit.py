@@ -241,10 +241,9 @@ def rotate(
 
 def _require(kernel: Kernel, tenant: str) -> None:
     """Refuse a tenant that is not there, instead of making it."""
-    from fmos.audit.checkpoints import tenants  # noqa: PLC0415 - keeps --help fast
     from fmos.errors import NotFoundError  # noqa: PLC0415
 
-    known = tenants(kernel)
+    known = kernel.home.tenants()
     if tenant not in known:
         there = f"there are {', '.join(known)}" if known else "nothing was recorded yet"
         raise NotFoundError(

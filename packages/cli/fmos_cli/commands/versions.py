@@ -139,11 +139,11 @@ def watch(
 
     `fmos serve` does the same by itself, as often as `[jobs] canaries_s` says.
     """
-    from fmos.versions.watch import standings, tenants, watch_canaries  # noqa: PLC0415 - as above
+    from fmos.versions.watch import standings, watch_canaries  # noqa: PLC0415 - as above
 
     with opened(context) as versions:
         kernel = versions.kernel
-        found = [each for name in tenants(kernel.home) for each in standings(kernel, name)]
+        found = [each for name in kernel.home.tenants() for each in standings(kernel, name)]
         count = 0 if dry_run else watch_canaries(versions.kernel)
     if as_json:
         print_json({"taken_back": count, "canaries": [_standing(each) for each in found]})

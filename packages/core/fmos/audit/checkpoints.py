@@ -98,7 +98,7 @@ def checkpoint_due(kernel: Kernel) -> int:
     """
     settings = kernel.settings.audit
     made, failed = 0, list[FmosError | AgentFSError]()
-    for tenant in tenants(kernel):
+    for tenant in kernel.home.tenants():
         try:
             waiting = pending(kernel, tenant)
             by_rows = waiting.rows >= settings.checkpoint_rows
@@ -115,12 +115,6 @@ def checkpoint_due(kernel: Kernel) -> int:
     if failed:
         raise failed[0]
     return made
-
-
-def tenants(kernel: Kernel) -> list[str]:
-    """Return the tenants that have a volume."""
-    folder = kernel.home.path / "tenants"
-    return sorted(path.stem for path in folder.glob("*.afs"))
 
 
 def rotate(kernel: Kernel, tenant: str, step: Step = lambda name: None) -> KeyChange:

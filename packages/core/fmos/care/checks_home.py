@@ -15,7 +15,7 @@ from pathlib import Path
 from fmos.care import files
 from fmos.care.doctor import Check, Finding, Patient, error, note, ok, warning
 from fmos.care.processes import users_of
-from fmos.config import Home
+from fmos.config import FOLDERS, Home
 from fmos.runtime.transfer import PAPERS
 
 _MEGA = 1 << 20
@@ -28,7 +28,6 @@ _NETWORK = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2",
     "ocfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs",
 }  # fmt: skip
-_FOLDERS = ("contracts", "policies", "keys", "tenants", "run")
 
 
 def home(patient: Patient) -> Iterator[Finding]:
@@ -51,7 +50,7 @@ def home(patient: Patient) -> Iterator[Finding]:
 
 
 def _modes(path: Path) -> Iterator[Finding]:
-    for folder in (path, *(path / name for name in _FOLDERS)):
+    for folder in (path, *(path / name for name in FOLDERS)):
         if folder.is_dir():
             yield from _mode(folder, files.PRIVATE_FOLDER)
     private = [
@@ -91,7 +90,7 @@ def _chmod(path: Path, mode: int) -> Callable[[], str]:
 
 
 def _missing(path: Path) -> Iterator[Finding]:
-    for name in _FOLDERS:
+    for name in FOLDERS:
         folder = path / name
         if folder.exists() and not folder.is_dir():
             yield error(str(folder), "it is no folder", f"move it away: `mv {folder} {folder}.old`")
@@ -158,7 +157,7 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
             str(kept[-1]), f"{len(kept)} older homes lie beside this one",
             "remove them when the restored home has proved itself",
         )  # fmt: skip
-    known = {"audit", PAPERS, *_FOLDERS}
+    known = {"audit", PAPERS, *FOLDERS}
     strange = [
         each.name for each in path.iterdir()
         if each.is_dir() and each.name not in known and not each.name.startswith(".")

@@ -245,10 +245,10 @@ def _recover(kernel: Kernel, stop: Stop) -> int:
 
 def _collect(kernel: Kernel, stop: Stop) -> int:
     """Let go of what no state of any volume leads to, and of history past its retention."""
-    from fmos.audit.checkpoints import let_go, tenants  # noqa: PLC0415 - the audit is above
+    from fmos.audit.checkpoints import let_go  # noqa: PLC0415 - the audit is above
 
     rows, failed = 0, ""
-    for tenant in tenants(kernel):
+    for tenant in kernel.home.tenants():
         stop.check()
         try:
             rows += let_go(kernel, tenant)

@@ -8,7 +8,7 @@ volume knows of them. Each look costs what the journal got since the last one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def reconcile(kernel: Kernel, tenant: str | None = None) -> Reconciled:
     A tenant whose volume cannot be read is passed over: `fmos doctor` says what is wrong with it.
     """
     unknown = settled = 0
-    for name in _tenants(kernel) if tenant is None else [tenant]:
+    for name in kernel.home.tenants() if tenant is None else [tenant]:
         try:
             found = _Tenant(kernel, name).put_right()
         except AgentFSError:
@@ -196,8 +196,3 @@ class _Tenant:
 
 def _process_text(process: object) -> str:
     return json.dumps(process, separators=(",", ":")) if process else ""
-
-
-def _tenants(kernel: Kernel) -> Iterable[str]:
-    """Return the tenants that have a volume."""
-    return sorted(path.stem for path in (kernel.home.path / "tenants").glob("*.afs"))

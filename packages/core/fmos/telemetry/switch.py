@@ -41,16 +41,6 @@ class Call(Protocol):
         """Say whom it is made for, once that is known."""
 
 
-class Decided(Protocol):
-    """One operation that is being noted."""
-
-    trace: str
-    span: str | None
-
-    def noted(self, seq: int) -> None:
-        """Say which row of the journal it is."""
-
-
 class _Nothing:
     """What there is to tell while telemetry is off."""
 

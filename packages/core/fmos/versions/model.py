@@ -10,9 +10,8 @@ from pydantic import Field, FiniteFloat
 
 from fmos.types import Record
 
-#: Kinds that FMOS knows; any other name is a kind whose content nobody checks.
+#: The kinds whose content is checked; any other name is a kind as well.
 POLICY, TRAP_MODEL = "policy", "trap_model"
-KNOWN_KINDS = (POLICY, "prompt", TRAP_MODEL, "tool_hint", "budget_prior")
 
 Better = Literal["higher", "lower"]
 Outcome = Literal["passed", "inconclusive", "regressed", "too_few"]

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 from agentfs.types import JournalRow
 from fmos.audit.record import INTENT, OUTCOME
-from fmos.config import Home
 from fmos.errors import FmosError
 from fmos.runtime.kernel import Kernel
 from fmos.types import Decision, OutcomeStatus
@@ -24,8 +23,6 @@ from fmos.versions.people import WATCH
 from fmos.versions.sequential import Evidence, evidence
 from fmos.versions.store import VersionStore, read_register
 from fmos.versions.versions import REPORT, Versions, kind_of
-
-_EXTENSION = ".afs"
 
 #: Evidence beyond this is shown as that.
 _MOST = 1e6
@@ -125,7 +122,7 @@ def watch_canaries(kernel: Kernel) -> int:
     """
     versions, count = Versions(kernel), 0
     problems: list[FmosError] = []
-    for tenant in tenants(kernel.home):
+    for tenant in kernel.home.tenants():
         try:
             count += sum(_taken_back(versions, each) for each in standings(kernel, tenant))
         except FmosError as error:  # one tenant's damage must not keep another's canary alive
@@ -164,12 +161,6 @@ def _taken_back(versions: Versions, found: Standing) -> bool:
         sessions=found.sessions,
         control=found.control,
     )
-
-
-def tenants(home: Home) -> list[str]:
-    """Return the tenants that have a volume."""
-    folder = home.volume("any").parent
-    return sorted(path.stem for path in folder.glob(f"*{_EXTENSION}"))
 
 
 def _standing(kernel: Kernel, tenant: str, key: str, canary: Canary) -> Standing:

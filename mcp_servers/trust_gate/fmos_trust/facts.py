@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fmos.canonical import content_digest
@@ -45,6 +46,12 @@ class Facts:
     secrets: tuple[KnownSecret, ...]
     keyed: KeyedHash
     home: str
+    tools: Mapping[str, ToolDescriptor] = field(default_factory=dict)
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> Facts:
+        """Return the same call with other arguments."""
+        operation = self.operation.model_copy(update={"arguments": dict(arguments)})
+        return dataclasses.replace(self, operation=operation)
 
     @functools.cached_property
     def pinned(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fmos.drivers import CallFacts
 from fmos.plugins.objections import NOTHING, Objections, PolicyModules
 from fmos.runtime.kernel import Kernel
 from fmos_trust.facts import Facts
+from fmos_trust.findings import Finding
 
 
 class Modules:
@@ -19,8 +22,15 @@ class Modules:
         """Return whether the home names any: then every tool call must come before the gate."""
         return bool(self._modules)
 
-    def judge(self, facts: Facts) -> Objections:
-        """Return what the modules have against a call; they cannot allow one."""
+    def judge(self, facts: Facts) -> Iterator[Finding]:
+        """Find what the modules have against a call; they cannot allow one."""
+        objections = self._objections(facts)
+        for reason in objections.denials:
+            yield Finding("deny", reason.model_copy(update={"layer": "execution"}))
+        for reason in objections.asks:
+            yield Finding("ask", reason.model_copy(update={"layer": "execution"}))
+
+    def _objections(self, facts: Facts) -> Objections:
         if not self._modules:
             return NOTHING
         seen = CallFacts(

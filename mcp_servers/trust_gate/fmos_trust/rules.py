@@ -7,11 +7,12 @@ Messages are written for the model: what is not possible, and what is instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from fmos.contract.globs import in_system_area, normalise
-from fmos.types import Reason
+from fmos.types import Layer, Reason
 from fmos_trust.facts import Facts, texts_in
+from fmos_trust.findings import Finding, FindingEffect
 from fmos_trust.secrets import KnownSecret, find_known
 
 Rule = Callable[[Facts], Reason | None]
@@ -174,11 +175,21 @@ FORBIDDING: tuple[Rule, ...] = (
     sends_no_secret,
 )
 ASKING: tuple[Rule, ...] = (has_consent, keeps_secret_out_of_files)
+_STAGES: tuple[tuple[FindingEffect, tuple[Rule, ...]], ...] = (
+    ("deny", FORBIDDING),
+    ("ask", ASKING),
+)
+_LAYERS: dict[Rule, Layer] = {has_contract: "selection", has_capability: "selection"}
 
 
-def apply_rules(rules: Iterable[Rule], facts: Facts) -> tuple[Reason, ...]:
-    """Return the reasons that the rules give."""
-    return tuple(reason for rule in rules if (reason := rule(facts)) is not None)
+def contract_rules(facts: Facts) -> Iterator[Finding]:
+    """Find what the contract and the kernel's own rules have against a call."""
+    for effect, rules in _STAGES:
+        for rule in rules:
+            reason = rule(facts)
+            if reason is not None:
+                layer = _LAYERS.get(rule, "execution")
+                yield Finding(effect, reason.model_copy(update={"layer": layer}))
 
 
 def _paths(facts: Facts) -> list[str]:

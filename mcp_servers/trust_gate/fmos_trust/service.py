@@ -30,10 +30,11 @@ from fmos.types import (
 )
 from fmos_trust.approvals import Approvals
 from fmos_trust.facts import Facts
+from fmos_trust.findings import Judge, Judged, judge_all
 from fmos_trust.keyed import KeyedHash
 from fmos_trust.model import Pending, PendingApproval, Registration, Settled
 from fmos_trust.modules import Modules
-from fmos_trust.rules import ASKING, FORBIDDING, apply_rules
+from fmos_trust.rules import contract_rules
 from fmos_trust.secrets import KnownSecret, known
 from fmos_trust.store import KnownCall, Toolbox, TrustStore
 
@@ -56,6 +57,7 @@ class TrustService:
         self._private = sorted({str(home), str(home.resolve())})
         self._versions = TableVersions()
         self._modules = Modules(kernel)
+        self._judges: tuple[Judge, ...] = (contract_rules, self._modules.judge)
 
     def check(
         self, who: Principal, operation: Operation, approval: str, settled: Iterable[Settled]
@@ -244,18 +246,17 @@ class TrustService:
         if standing.stopped:
             stopped = _reason(f"agent.{standing.state}", standing.stopped, "lifecycle")
             return _deny(facts.operation, (stopped,), facts.policy)
-        objections = self._modules.judge(facts)
-        forbidden = (*apply_rules(FORBIDDING, facts), *objections.denials)
-        if forbidden:
-            return _deny(facts.operation, forbidden, facts.policy)
-        asking = (*apply_rules(ASKING, facts), *objections.asks)
-        again = self._asked_again(facts) if asking else None
+        judged = judge_all(self._judges, facts)
+        if judged.denials:
+            return _deny(facts.operation, judged.denials, facts.policy)
+        again = self._asked_again(facts) if judged.asks else None
         if again is not None and not again.allowed:
             return again  # a person's yes is for once, also where the answer was lost
-        if asking and not approval:
-            return self._ask(facts, asking)
+        if judged.asks and not approval:
+            return self._ask(facts, judged.asks)
         try:
-            return self._paid(facts, approval, asking, standing)
+            verdict = self._paid(facts, approval, judged.asks, standing)
+            return _completed(verdict, judged) if verdict.allowed else verdict
         except BudgetExceededError as error:
             self._kernel.apply_limits(standing)  # they stay, though nothing was spent
             spent = _reason("budget.exceeded", str(error), "ledger")
@@ -341,6 +342,7 @@ class TrustService:
             secrets=tuple(self._store.secrets(who.tenant, standing.lineage)),
             keyed=self._keyed(who),
             home=str(self._kernel.home.path),
+            tools=tools,
         )
 
     def _settle_innocuous(self, who: Principal, item: Settled) -> None:
@@ -404,6 +406,18 @@ def _verdict(
     operation: Operation, decision: Decision, reasons: tuple[Reason, ...], policy: str
 ) -> Verdict:
     return Verdict(operation=operation.id, decision=decision, reasons=reasons, policy=policy)
+
+
+def _completed(verdict: Verdict, judged: Judged) -> Verdict:
+    """Return an allowing verdict with the arguments to use, and what the caller must do beside."""
+    update: dict[str, Any] = {}
+    if judged.obligations:
+        update["obligations"] = (*verdict.obligations, *judged.obligations)
+    if judged.rewrites or judged.notes:
+        update["reasons"] = (*verdict.reasons, *judged.rewrites, *judged.notes)
+    if judged.arguments is not None:
+        update |= {"decision": Decision.TRANSFORM, "arguments": dict(judged.arguments)}
+    return verdict.model_copy(update=update) if update else verdict
 
 
 def _deny(operation: Operation, reasons: tuple[Reason, ...], policy: str = "") -> Verdict:

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from enum import StrEnum
-from typing import Annotated, Any, NewType, Self
+from typing import Annotated, Any, Literal, NewType, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
@@ -173,12 +173,17 @@ class Operation(Record):
     )
 
 
+Layer = Literal["", "input", "selection", "execution", "audit"]
+
+
 class Reason(Record):
     """One reason of a verdict: a stable code, a sentence, and the rule that gave it."""
 
     code: str
     message: str
     rule: str = ""
+    layer: Layer = Field(default="", description="at which of the gate's layers it was found")
+    change: str = Field(default="", description="what would change the verdict")
 
 
 class Obligation(Record):

@@ -215,11 +215,6 @@ def snapshots(session: Session) -> list[Snapshot]:
     return [Snapshot(*row) for row in session.execute(_SNAPSHOTS)]
 
 
-def root_node(view: View) -> nodes.Node:
-    """Return the root directory's node."""
-    return nodes.get(view.session, view.state.root)
-
-
 def require(session: Session, name: str) -> None:
     """Raise BranchNotFound unless a branch has this name."""
     if session.ref(name).generation == 0:

@@ -21,6 +21,7 @@ from .errors import (
     VolumeFull,
     VolumeNotFound,
 )
+from .looking import look_at
 from .types import Durability
 
 APPLICATION_ID = 0x41474653  # "AGFS"
@@ -79,31 +80,32 @@ def one(rows: Rows, subject: str) -> Row:
 
 
 def connect(
-    path: str, durability: Durability, create: bool, busy_s: float, key: bytes | None = None
-) -> apsw.Connection:
+    path: str, durability: Durability, create: bool, busy_s: float, key: bytes | None = None,
+    *, read_only: bool = False,
+) -> apsw.Connection:  # fmt: skip
     """Open a connection to a volume, making the volume when there is none and `create` is true.
+
+    One that is `read_only` changes nothing, and needs no permission to write.
 
     Raises:
         VolumeNotFound, VolumeDenied, NotAVolume, NewerFormat, VolumeBusy, Corrupt, WrongKey.
     """
-    _check_host_file(path, create, key)
-    try:
-        connection = apsw.Connection(path, statementcachesize=256)
-    except apsw.CantOpenError as error:
-        raise VolumeDenied(path, "the file or its directory cannot be opened") from error
+    _check_host_file(path, create, key, read_only)
+    connection = _opened(path, read_only)
     try:
         wait_when_busy(connection, busy_s)
         if key is not None:
             encryption.unlock(connection, path, key)
-        if not _is_volume(connection, path):
+        if not _is_volume(connection, path, read_only):
             if not create:
                 raise NotAVolume(path, "it is empty")
             _create(connection, path, busy_s)
-        use_wal(connection)
-        limit_wal_file(connection)
-        write_back_seldom(connection)
+        if not read_only:
+            use_wal(connection)
+            limit_wal_file(connection)
+            write_back_seldom(connection)
+            set_durability(connection, durability)
         keep_pages(connection)
-        set_durability(connection, durability)
         trust_no_schema_functions(connection)
     except apsw.SQLError as error:
         connection.close()
@@ -115,6 +117,14 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _opened(path: str, read_only: bool) -> apsw.Connection:
+    try:
+        return look_at(path) if read_only else apsw.Connection(path, statementcachesize=256)
+    except apsw.CantOpenError as error:
+        why = str(error) if read_only else "the file or its directory cannot be opened"
+        raise VolumeDenied(path, why) from error
 
 
 def translate(error: apsw.Error, path: str) -> Exception:
@@ -190,7 +200,7 @@ def trust_no_schema_functions(connection: apsw.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = OFF")
 
 
-def _check_host_file(path: str, create: bool, key: bytes | None) -> None:
+def _check_host_file(path: str, create: bool, key: bytes | None, read_only: bool) -> None:
     if os.path.isdir(path):
         raise NotAVolume(path, "it is a directory")
     parent = os.path.dirname(path) or "."
@@ -210,6 +220,8 @@ def _check_host_file(path: str, create: bool, key: bytes | None) -> None:
     known = head.startswith(_HEADER) or encryption.is_encrypted(head)
     if head and not known and not half_made:
         raise NotAVolume(path, "it is some other kind of file")
+    if read_only:
+        return
     if not os.access(path, os.W_OK) or not os.access(parent, os.W_OK):
         raise VolumeDenied(path, "the file and its directory must be writable")
 
@@ -243,7 +255,7 @@ def _touch(path: str) -> None:
         raise VolumeNotFound(path, error.strerror or str(error)) from error
 
 
-def _is_volume(connection: apsw.Connection, path: str) -> bool:
+def _is_volume(connection: apsw.Connection, path: str, read_only: bool = False) -> bool:
     """Say whether the file has the format, and refuse one with any other content."""
     # All rows are fetched: beside a read that is still open no transaction could begin.
     found: list[Row] = connection.execute(
@@ -254,6 +266,8 @@ def _is_volume(connection: apsw.Connection, path: str) -> bool:
     if application == APPLICATION_ID:
         if version > FORMAT_VERSION:
             raise NewerFormat(path, f"version {version}, this release reads {FORMAT_VERSION}")
+        if version in _MIGRATIONS and read_only:
+            raise VolumeDenied(path, f"it is of format {version}, and only writing upgrades it")
         if version in _MIGRATIONS and not connection.in_transaction:
             _migrate(connection)
         return True

@@ -91,6 +91,7 @@ class OpenVolume(Protocol):
         self, path: PathLike, branch: str | None = None, durability: Durability = "normal",
         create: bool = True, system: bool = False, principal: str = "", *,
         verify: bool = True, busy_s: float = BUSY_S, key: Key | None = None,
+        read_only: bool = False,
     ) -> AgentFS:  # fmt: skip
         """Open a volume."""
         ...
@@ -148,6 +149,7 @@ class AgentFS:
         cls, path: PathLike, branch: str | None = None, durability: Durability = "normal",
         create: bool = True, system: bool = False, principal: str = "", *,
         verify: bool = True, busy_s: float = BUSY_S, key: Key | None = None,
+        read_only: bool = False,
     ) -> AgentFS:  # fmt: skip
         """Open a volume, making it when it is missing and `create` is true.
 
@@ -155,6 +157,8 @@ class AgentFS:
         `/.fmos`; `verify` checks each chunk that is read; `busy_s` bounds the wait for writers.
 
         With `key`, text or bytes, the file is encrypted (extra `encryption`); see `rekey`.
+        With `read_only` the file is never changed, and made neither: it may lie where nobody may
+        write. What writes then raises VolumeDenied.
 
         Raises:
             VolumeNotFound, VolumeDenied, NotAVolume, NewerFormat, VolumeBusy, BranchNotFound.
@@ -163,7 +167,9 @@ class AgentFS:
         """
         if durability not in ("normal", "full"):
             raise ValueError(f"durability is 'normal' or 'full', not {durability!r}")
-        volume = Volume(os.fspath(path), durability, create, busy_s, verify, key)
+        volume = Volume(
+            os.fspath(path), durability, create, busy_s, verify, key, read_only=read_only
+        )
         try:
             with ReadScope(volume) as session:
                 ref = branches.default(session) if branch is None else branch
@@ -192,8 +198,8 @@ class AgentFS:
 
     @property
     def read_only(self) -> bool:
-        """Say whether this is a view that cannot write."""
-        return self._read_only
+        """Say whether this handle cannot write: it is a view, or its volume was opened so."""
+        return self._read_only or self._volume.read_only
 
     @property
     def system(self) -> bool:
@@ -643,6 +649,20 @@ class AgentFS:
         self._require_unconfined("history_retention")
         self._change(history.set_retention, seconds)
 
+    def journal_keeper(self) -> str:
+        """Return who alone lets journal rows go (`keep_journal`); empty: `history_retention`."""
+        with self._read() as session:
+            return history.journal_keeper(session)
+
+    def keep_journal(self, keeper: str) -> None:
+        """Let gc drop no journal row that its caller does not name by `until`.
+
+        For an upper layer that answers for the rows; `keeper` is its name. Writes no journal row.
+        """
+        self._require_unconfined("journal_keeper")
+        with self._write() as session:
+            history.keep_journal(session, keeper)
+
     def fork(self, name: str, source: Moment | None = None) -> AgentFS:
         """Make a branch and return a handle on it.
 
@@ -882,7 +902,7 @@ class AgentFS:
             PermissionDenied: the handle is confined, so that an agent cannot forge such rows.
         """
         self._require_unconfined("an event of the journal")
-        if not self._closed and not self._read_only:
+        if not self._closed and not self.read_only:
             event = (self._volume, self._ref, self._principal, operation, path, detail)
             seq = journal.record_within(*event) or journal.record_alone(*event)
             if seq is not None:
@@ -959,7 +979,8 @@ class AgentFS:
         States older than `retention` seconds go too, by default those older than
         `history_retention`. Safe beside readers and writers of all processes; a run that was
         killed is finished by the next one. `sign` signs the hash of the last journal row that is
-        let go; rows after `until` stay, however old they are.
+        let go; rows after `until` stay, however old they are, and so do all rows without it where
+        the journal has a keeper (`keep_journal`).
 
         Raises:
             InvalidArgument: a transaction is open on this thread.

@@ -282,7 +282,9 @@ class Collection:
 
     def _last_to_drop(self, session: Session, retention_s: float | None) -> int:
         found = _last_to_drop(session, retention_s)
-        return found if self.until is None else min(found, self.until)
+        if self.until is None:
+            return 0 if history.journal_keeper(session) else found
+        return min(found, self.until)
 
     def _announce(self, session: Session, retention_s: float | None) -> int:
         """Write into the journal up to where it is let go, so that nobody else can do it."""

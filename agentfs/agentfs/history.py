@@ -29,6 +29,7 @@ FORMS = (
     " '2026-11-21T16:00:00Z' (with its zone) or 'ns:1700000000000000000'"
 )
 RETENTION = "history_retention"
+JOURNAL_KEEPER = "journal_keeper"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])\Z")
 _SEQ = re.compile(r"@(\d+)\Z")
@@ -91,6 +92,17 @@ def set_retention(view: View, seconds: float) -> None:
         raise InvalidArgument(RETENTION, "it is a number of seconds that is not negative")
     view.session.execute(_SET_META, (RETENTION, float(seconds)))
     journal.append(view, "setting", detail={RETENTION: float(seconds)})
+
+
+def journal_keeper(session: Session) -> str:
+    """Return who alone lets journal rows go; empty where the retention does."""
+    row = session.execute(_GET_META, (JOURNAL_KEEPER,)).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def keep_journal(session: Session, keeper: str) -> None:
+    """Leave it to an upper layer to say which journal rows may go."""
+    session.execute(_SET_META, (JOURNAL_KEEPER, keeper))
 
 
 # -- which moment ---------------------------------------------------------------------------------

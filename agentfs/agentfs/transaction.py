@@ -22,7 +22,7 @@ import apsw
 from . import acl, encryption
 from .connection import Execute, connect, translate
 from .damage import retold
-from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed
+from .errors import BranchNotFound, Corrupt, VolumeBusy, VolumeClosed, VolumeDenied
 from .paths import to_stored
 from .types import Durability
 
@@ -235,16 +235,17 @@ class Volume:
 
     def __init__(
         self, path: str, durability: Durability, create: bool, busy_s: float, verify: bool,
-        key: encryption.Key | None = None,
+        key: encryption.Key | None = None, *, read_only: bool = False,
     ) -> None:  # fmt: skip
         """Open the file once, so that a wrong one is refused at once."""
         self.path = os.path.abspath(path)
         self.durability: Durability = durability
         self.busy_s = busy_s
         self.verify = verify
+        self.read_only = read_only
         self.closed = False
         self._key = encryption.check_key(self.path, key)
-        self._create = create
+        self._create = create and not read_only
         self._reset()
         self.session()
         self._create = False
@@ -274,7 +275,10 @@ class Volume:
     def _open_session(self) -> Session:
         if self.closed:
             raise VolumeClosed(self.path)
-        connection = connect(self.path, self.durability, self._create, self.busy_s, self._key)
+        connection = connect(
+            self.path, self.durability, self._create, self.busy_s, self._key,
+            read_only=self.read_only,
+        )  # fmt: skip
         try:
             row = connection.execute(_HASH_KEY).fetchone()
         except apsw.Error as error:
@@ -380,6 +384,8 @@ class WriteScope:
         volume = self._volume
         if volume.closed:
             raise VolumeClosed(volume.path)
+        if volume.read_only:
+            raise VolumeDenied(volume.path, "it was opened for reading only")
         session = volume.session()
         volume.acquire()
         try:

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from agentfs.cli.main import app
+from tests.agentfs.commands import ok, run
 
 
 @pytest.fixture
@@ -15,18 +13,6 @@ def volume(tmp_path: Path) -> Path:
     path = tmp_path / "x.afs"
     assert run(path, "init").exit_code == 0
     return path
-
-
-def run(volume: Path, *arguments: str, stdin: bytes | None = None) -> Result:
-    """Call the command on a volume."""
-    return CliRunner().invoke(app, ["-f", str(volume), *arguments], input=stdin)
-
-
-def ok(volume: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    """Call the command, which must succeed, and give its output."""
-    result = run(volume, *arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_the_line_of_the_issue_prints_the_one_added_file(tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from tests.agentfs.commands import ok, run
 
 from agentfs import AgentFS
-from agentfs.cli.main import app
 
 
 @pytest.fixture
@@ -23,18 +22,6 @@ def volume(tmp_path: Path) -> Path:
         fs.write("/src/lib/b.txt", "needle\n" * 1000)
         fs.snapshot("s")
     return path
-
-
-def run(volume: Path, *arguments: str, stdin: bytes | None = None) -> Result:
-    """Call the command on a volume."""
-    return CliRunner().invoke(app, ["-f", str(volume), *arguments], input=stdin)
-
-
-def ok(volume: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    """Call the command, which must succeed, and give its output."""
-    result = run(volume, *arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_tree_draws_and_stops_at_a_depth(volume: Path) -> None:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from tests.agentfs.commands import ok, run
+from typer.testing import CliRunner
 
 import agentfs
 from agentfs import AgentFS
@@ -42,18 +43,6 @@ def volume(tmp_path: Path, host: Path) -> Path:
     ok(path, "write", "/p/src/new.py", stdin=b"print(4)\n")
     ok(path, "rm", "/p/src/old.py")
     return path
-
-
-def run(volume: Path, *arguments: str, stdin: bytes | None = None) -> Result:
-    """Call the command on a volume."""
-    return CliRunner().invoke(app, ["-f", str(volume), *arguments], input=stdin)
-
-
-def ok(volume: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    """Call the command, which must succeed, and give its output."""
-    result = run(volume, *arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_overlays_are_listed(volume: Path, host: Path) -> None:

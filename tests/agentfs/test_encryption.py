@@ -10,7 +10,7 @@ import pytest
 import agentfs
 from agentfs import AgentFS, encryption
 
-EXTRA = "apsw-sqlite3mc>=3.46.1"
+EXTRA = "apsw-sqlite3mc>=3.51"
 # Behind the environment's own packages: there the extra's apsw hides the one of these.
 BEHIND = [str(Path(str(agentfs.__file__)).parents[1]), *site.getsitepackages()]
 PRELUDE = """

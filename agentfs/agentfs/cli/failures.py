@@ -4,6 +4,7 @@ The only place of a command that translates errors; the libraries' error trees c
 """
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, what other programs end with in `agentfs log | head -1`
+
+_NARROW = 52
 
 # Typer carries its own copy of click, so the public way to the class of all usage errors is this.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -47,6 +50,9 @@ class CommandGroup(TyperGroup):
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command line and leave with its exit code."""
         run = super().main
+        # Help is never narrower than 50 columns by itself, whatever the terminal is.
+        if (columns := shutil.get_terminal_size().columns) < _NARROW:
+            extra.setdefault("terminal_width", columns)
         try:
             code = self._guarded(lambda: run(*args, standalone_mode=False, **extra))
         except KeyboardInterrupt:

@@ -132,11 +132,13 @@ def gc(
 ) -> None:
     """Let go of what no state needs, and give the bytes back. JSON: {nodes, ..., bytes_returned}.
 
-    Past states older than the volume's retention (30 days unless set) go too. It may run beside
-    readers and writers, and may be stopped: the next run goes on.
+    Past states older than the volume's retention (30 days unless set) go too, unless somebody else
+    keeps the journal, as FMOS does of its tenants: then all rows stay. It may run beside readers
+    and writers, and may be stopped: the next run goes on.
     """
     seconds = None if retention is None else _seconds(retention)
     with context.obj.open() as fs, progress("gc") as report:
+        keeper = fs.journal_keeper()
         found = fs.gc(
             seconds, dry_run=dry_run, progress=lambda what, done: report.report(done, what)
         )
@@ -149,6 +151,9 @@ def gc(
         f" {count(found.journal_rows, 'journal row')}: {size(found.bytes_freed)} freed,"
         f" {size(found.bytes_returned)} given back."
     ])  # fmt: skip
+    if keeper:
+        note = f"The journal is kept by {safe(keeper)}: its rows, and the states before them, stay"
+        emit_lines([f"{note} until {safe(keeper)} lets them go."])
 
 
 def _seconds(text: str) -> float:

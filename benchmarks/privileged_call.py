@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ import httpx2
 from mcp import Client as SdkClient
 from mcp.client.streamable_http import streamable_http_client
 
+from daemons import daemon
 from fmos.audit.record import verify
 from fmos.client import connect
 from fmos.runtime.kernel import Kernel
@@ -68,24 +68,6 @@ def operation() -> dict[str, Any]:
     """Return an operation that traps: a command is never innocuous."""
     command = {"command": "make test"}
     return {"kind": "tool.call", "name": "run", "arguments": command, "id": new_id()}
-
-
-@contextmanager
-def daemon(home: Path, *program: str) -> Iterator[str]:
-    """Run the daemon of a home and yield its address over HTTP."""
-    command = [sys.executable, *program, "--home", str(home), "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = ""
-        try:
-            for line in process.stdout:
-                url = line.strip() if "http://" in line else url
-                if line.strip().startswith("unix:"):
-                    break
-            yield url
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
 
 
 def home_at(folder: Path) -> Path:
@@ -155,8 +137,8 @@ def main() -> None:
     samples: Samples = {"socket": [], "SDK": [], "in process": [], "socket, synced": []}
     with workspace() as folder, ExitStack() as stack:
         home, synced = home_at(folder / "normal"), home_at(folder / "full")
-        url = stack.enter_context(daemon(home, "-m", "fmos_cli"))
-        stack.enter_context(daemon(synced, "-c", SYNCED))
+        url = stack.enter_context(daemon(home, "--port", "0"))
+        stack.enter_context(daemon(synced, "--port", "0", program=("-c", SYNCED)))
         token = token_of(home)
         ours = stack.enter_context(connect(WHO, home=home, transport="daemon"))
         local = stack.enter_context(connect(WHO, home=home, transport="inprocess"))

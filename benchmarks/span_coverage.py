@@ -8,18 +8,14 @@ operation is covered if exactly one span says its row's number and has the ids t
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from daemons import daemon
 from fmos import telemetry
 from fmos.client import Governor, ToolDescriptor, connect
 from fmos.runtime.kernel import Kernel
@@ -47,22 +43,6 @@ TOOLS = (
         name="run", capability="process.run", effect="execute", roles={"command": "command"}
     ),
 )
-
-
-@contextmanager
-def daemon(home: Path) -> Iterator[None]:
-    """Run the daemon of a home."""
-    command = [sys.executable, "-m", "fmos_cli", "--home", str(home), "serve", "--no-http"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.strip().startswith("unix:"):
-                    break
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
 
 
 def session(home: Path, number: int) -> None:
@@ -147,7 +127,7 @@ def main() -> None:
         home = Path(link) / "h"
         home.symlink_to(folder)
         begin = perf_counter()
-        with daemon(home), ThreadPoolExecutor(AGENTS) as pool:
+        with daemon(home, "--no-http"), ThreadPoolExecutor(AGENTS) as pool:
             list(pool.map(lambda number: session(home, number), range(AGENTS)))
             telemetry.shutdown(60)
         taken = perf_counter() - begin

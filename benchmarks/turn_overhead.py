@@ -13,19 +13,16 @@ themselves: what a client's span lasted longer than the server's below it is tra
 from __future__ import annotations
 
 import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import timeit
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from daemons import daemon
 from fmos import telemetry
 from fmos.client import Client, Governor, ToolDescriptor, connect
 from fmos.settings import read_settings
@@ -86,22 +83,6 @@ def home_at(folder: Path, settings: str, stack: ExitStack) -> Path:
     link = Path(short) / "h"
     link.symlink_to(folder)
     return link
-
-
-@contextmanager
-def daemon(home: Path) -> Iterator[None]:
-    """Run the daemon of a home."""
-    command = [sys.executable, "-m", "fmos_cli", "--home", str(home), "serve", "--no-http"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.strip().startswith("unix:"):
-                    break
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
 
 
 def turn(governor: Governor, client: Watched, number: int) -> tuple[float, float]:
@@ -224,7 +205,7 @@ def main() -> None:
             for number, name in enumerate(samples)
         }
         for name in (ON, OFF):
-            stack.enter_context(daemon(homes[name]))
+            stack.enter_context(daemon(homes[name], "--no-http"))
 
         def side(name: str) -> Side:
             where = "daemon" if name in (ON, OFF) else "inprocess"

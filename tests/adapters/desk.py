@@ -10,6 +10,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import BaseTool, StructuredTool
 from tests.adapters.scripted import Answer, ScriptedModel
 
+from agentfs import AgentFS
 from fmos.client import connect
 from fmos.runtime.kernel import Kernel
 from fmos.traps.manifest import ToolDescriptor
@@ -91,6 +92,17 @@ class Desk:
         """Print a lot."""
         self.ran.append("big")
         return BIG
+
+    def on_fork(self, files: AgentFS) -> list[BaseTool]:
+        """Return the tools that work on nothing but files, over those of a fork."""
+
+        def delete_file(path: str) -> str:
+            """Delete a file."""
+            self.ran.append(f"delete {path} on {'a fork' if '~' in files.branch else 'itself'}")
+            files.remove(path)
+            return f"deleted {path}"
+
+        return [StructuredTool.from_function(delete_file)]
 
     def agent(self, answer: Answer, **settings: Any) -> Any:
         """Return the governed agent over a model that answers by `answer`."""

@@ -33,6 +33,7 @@ from fmos.serving.credentials.tokens import Tokens
 from fmos.telemetry import names
 from fmos.types import Principal
 from fmos_langgraph import FmosMiddleware
+from fmos_trust.service import TrustService
 
 WHO = Principal(agent="worker", session="s1")
 
@@ -134,6 +135,7 @@ def client_of(home: Path, url: str, door: str) -> Client:
     with Kernel.open(home) as kernel:
         token = Tokens(kernel.database, kernel.clock).issue(WHO, 3600, any_agent=False)[0]
         key = kernel.keys_of("default").public_key
+        TrustService(kernel).register(WHO, list(DESCRIPTORS))  # a token's holder would wait
     return connect(WHO, transport=url, token=token, public_key=key)
 
 

@@ -261,10 +261,46 @@ def test_rows_go_only_after_a_checkpoint(kernel: Kernel) -> None:
     assert any("let go by retention; their signed hashes" in each for each in report.unseen)
 
 
+def test_gc_drops_no_row_that_no_checkpoint_covers(tmp_path: Path) -> None:
+    """Neither the kernel's, nor `agentfs gc` on a tenant's volume, nor a retention of 0 does."""
+    home = tmp_path / "home"
+    with Kernel.open(home) as kernel:
+        _record(kernel, 30)
+        kernel.volume("default").set_retention(0)
+        rows = kernel.volume("default").watch().seq
+        assert kernel.volume("default").gc(0).journal_rows == 0
+        assert kernel.volume("default").gc().journal_rows == 0
+    command = ["agentfs.cli", "-f", str(home / "tenants/default.afs"), "gc", "--retention", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=True
+    )
+    assert "and 0 journal rows" in done.stdout
+    assert "The journal is kept by fmos" in done.stdout
+    with Kernel.open(home) as kernel:
+        assert kernel.volume("default").watch().seq == rows
+        assert verify(kernel, "default").first == 1
+
+
+def test_rows_stay_for_the_audits_own_time(tmp_path: Path) -> None:
+    """A volume that keeps no history keeps its rows; `keep_days = 0` leaves it to the volume."""
+    with Kernel.open(_setting(tmp_path / "kept", "keep_days = 1")) as kernel:
+        _record(kernel, 30)
+        kernel.volume("default").set_retention(0)
+        assert let_go(kernel, "default") == 0
+    with Kernel.open(_setting(tmp_path / "short", "keep_days = 0")) as kernel:
+        _record(kernel, 30)
+        kernel.volume("default").set_retention(0)
+        covered = kernel.volume("default").watch().seq
+        assert let_go(kernel, "default") == covered
+        assert verify(kernel, "default").ok
+
+
 def test_rows_that_went_before_a_checkpoint_begin_a_new_tree(kernel: Kernel) -> None:
     """What nobody signed for cannot be shown any more: the next tree says after which row."""
     _record(kernel, 30)
-    kernel.volume("default").gc(0)
+    volume = kernel.volume("default")
+    volume.keep_journal("")  # as in the volumes of older homes, and in those of other programs
+    volume.gc(0)
     _record(kernel, 5)
     note = _signed(kernel)
     assert (note.checkpoint.base, note.checkpoint.seq) == (31, 37)
@@ -390,6 +426,80 @@ def test_an_old_key_signs_nothing_beyond_its_last_row(tmp_path: Path, kernel: Ke
     assert [each.what for each in report.problems] == ["signature"]
     assert "was given up after row 6" in report.problems[0].sentence
     assert isinstance(forged, Checkpoint)
+
+
+def test_a_start_signed_with_a_key_that_was_given_up_is_found(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    """A stolen old key signs for no rows that went after it was given up; the present one does."""
+    _record(kernel, 5)
+    folder = kernel.home.keys / "default"
+    kernel.keys_of("default")
+    shutil.copytree(folder, tmp_path / "stolen")
+    rotate(kernel, "default")
+    _record(kernel, 20)
+    let_go(kernel, "default", 0)
+    assert verify(kernel, "default").ok
+    fs = kernel.volume("default")
+    start = fs.journal_start()
+    assert start.seq > (kernel.key_history("default").final_row(0) or 0)
+    stolen = AuditKeys(tmp_path / "stolen").sign(start.hash).encode("ascii")
+    tables = fs.extension("audit", "SELECT 1")
+    with fs.transaction():
+        tables.execute("UPDATE checkpoint SET signature = ?", (stolen,))
+    problems = verify(kernel, "default").problems
+    assert [(each.what, each.seq) for each in problems] == [("signature", start.seq)]
+    assert "given up before that row" in problems[0].sentence
+
+
+def test_a_start_signed_before_the_key_was_given_up_holds(kernel: Kernel) -> None:
+    """Rows that retention let go under the former key stay signed for after a rotation."""
+    _record(kernel, 5)
+    let_go(kernel, "default", 0)
+    rotate(kernel, "default")
+    report = verify(kernel, "default")
+    assert report.ok, report.problems
+
+
+def test_a_look_in_the_middle_of_a_change_waits_and_refuses_nothing(tmp_path: Path) -> None:
+    """One change done, the next taken by kernel.db and not by the file: a signer looks again."""
+    home = tmp_path / "home"
+    with Kernel.open(home) as one, Kernel.open(home) as other:
+        keys = other.keys_of("default")
+        rotate(one, "default")
+        signed: list[str] = []
+        signer = threading.Thread(target=lambda: signed.append(keys.sign(b"x")))
+
+        def step(name: str) -> None:
+            if name == "taken":
+                signer.start()
+                signer.join(0.2)
+                assert not signed  # kernel.db is ahead of the file now
+
+        change = rotate(one, "default", step)
+        signer.join(30)
+        assert [verify_signature(change.public, b"x", each) for each in signed] == [True]
+
+
+def test_a_signer_that_asks_kernel_db_holds_up_no_other(tmp_path: Path) -> None:
+    """It asks without holding the lock: who changes the keys, and signs, never waits for it."""
+    AuditKeys(tmp_path).require()
+    both = threading.Barrier(2, timeout=5)
+
+    def current() -> str:
+        both.wait()
+        return AuditKeys(tmp_path).public_key
+
+    keys = AuditKeys(tmp_path, make=False, current=current)
+    keys.require()
+    os.utime(tmp_path / "audit.pem", (1, 1))
+    signed: list[str] = []
+    signers = [threading.Thread(target=lambda: signed.append(keys.sign(b"x"))) for _ in "ab"]
+    for each in signers:
+        each.start()
+    for each in signers:
+        each.join(10)
+    assert len(signed) == 2
 
 
 def test_a_change_of_keys_does_not_wait_for_another_tenants_first_use(kernel: Kernel) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import sqlite3
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tests.core.console_blocks import commands, run, steady, texts
 
 from fmos.audit.record import record_intent, record_outcome
 from fmos.runtime.kernel import Kernel
@@ -25,7 +22,6 @@ from fmos.types import (
     Principal,
     Verdict,
 )
-from fmos_cli.main import app
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 WHO = Principal(agent="ada", session="monday")
@@ -36,19 +32,6 @@ VOLATILE = [
     (r"time \d{19}", "time <ns>"),
     (r"[A-Za-z0-9+/]{40,}=*", "<base64>"),
 ]
-
-
-def _plain(text: str) -> str:
-    for pattern, name in VOLATILE:
-        text = re.sub(pattern, name, text)
-    return text
-
-
-def _commands() -> Iterator[tuple[str, str]]:
-    for block in re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            line, _, printed = part.partition("\n")
-            yield line, printed
 
 
 def _operation(kernel: Kernel, name: str, decision: Decision, status: OutcomeStatus) -> None:
@@ -75,34 +58,29 @@ def test_the_pages_commands_print_what_it_says(
             _operation(kernel, name, Decision.ALLOW, OutcomeStatus.OK)
         _operation(kernel, "send_mail", Decision.DENY, OutcomeStatus.DENIED)
     monkeypatch.chdir(tmp_path)
-    kept, bad, run = "", False, 0
-    for line, printed in _commands():
-        words = shlex.split(line)
-        target = words[words.index(">") + 1] if ">" in words else ""
-        words = words[: words.index(">")] if target else words
+    kept, bad, ran = "", False, 0
+    for line, printed in commands(PAGE):
         if printed.startswith("BAD"):
             bad = True
             _change_row(6, "deny", "allow")
         elif bad:
             bad = False
             _change_row(6, "allow", "deny")
-        done = CliRunner().invoke(app, ["--home", ".", *words[1:]])
-        if target:
-            Path(target).write_text(done.output, encoding="utf-8")
-        assert _plain("" if target else done.output) == _plain(printed), line
+        done = run(line, ".")
+        assert steady(done.output, VOLATILE) == steady(printed, VOLATILE), line
         assert done.exit_code == (20 if bad else 0), line
-        if "--print" in words:
+        if "--print" in line:
             kept = done.output
             Path("kept").write_text(kept, encoding="utf-8")
-        run += 1
-    assert run == 11
+        ran += 1
+    assert ran == 11
     assert kept
     assert os.path.exists("journal.jsonl.zst")
 
 
 def test_the_page_names_every_setting() -> None:
     """The TOML block loads, with a line for each setting and its default."""
-    block = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
+    block = texts(PAGE, "toml")[0]
     told = tomllib.loads(block)["audit"]
     assert set(told) == set(AuditSettings.model_fields)
     plain = AuditSettings()

@@ -161,7 +161,7 @@ def test_commands_tell_good_from_bad_by_their_exit_code(home: Path, tmp_path: Pa
     code, printed = _fmos(home, "checkpoint", "--print")
     assert code == 0
     (tmp_path / "kept").write_text(printed)
-    assert _fmos(home, "rotate")[0] == 0
+    assert _fmos(home, "rotate", "--yes")[0] == 0
     (tmp_path / "proof.json").write_text(_fmos(home, "prove", "--operation", operation)[1])
     assert _fmos(home, "export", "--to", str(tmp_path / "a.jsonl"))[0] == 0
     (tmp_path / "newer").write_text(_fmos(home, "checkpoint", "--print")[1])
@@ -195,9 +195,9 @@ def test_commands_name_what_is_not_there(home: Path, tmp_path: Path) -> None:
         (("checkpoint", "--tenant", "nobody"), 8, "there are default"),
         (("prove", "99999"), 8, "no row 99999"),
         (("prove",), 5, "name what to prove"),
-        (("verify", "--checkpoint", str(tmp_path / "x")), 14, "cannot read"),
-        (("verify", "--proof", str(tmp_path / "x")), 14, "cannot read"),
-        (("export", "--to", str(tmp_path / "no" / "x")), 14, "cannot write"),
+        (("verify", "--checkpoint", str(tmp_path / "x")), 5, "cannot read"),
+        (("verify", "--proof", str(tmp_path / "x")), 5, "cannot read"),
+        (("export", "--to", str(tmp_path / "no" / "x")), 5, "there is no folder"),
         (("export", "--to", "x", "--since", "9", "--until", "3"), 5, "range has no rows"),
     ]:
         found, printed = _fmos(home, *arguments)
@@ -221,3 +221,27 @@ def test_rows_are_shown_with_filters(home: Path) -> None:
     assert _fmos(home, "show", "--agent", "nobody")[1] == "no rows\n"
     assert json.loads(_fmos(home, "checkpoint", "--json")[1])["row"] == rows[-1]["seq"]
     assert _fmos(home, "checkpoint", "--due")[1] == "checkpoints signed: 0\n"
+
+
+def test_commands_refuse_what_they_would_lose_or_ignore(home: Path, tmp_path: Path) -> None:
+    """No key goes without a person, no file without --force, no option without effect."""
+    with Kernel.open(home) as kernel:
+        _intend(kernel, WHO, 2)
+    target, proof = str(tmp_path / "a.jsonl"), str(tmp_path / "p.json")
+    assert _fmos(home, "rotate")[0] == 11
+    assert _fmos(home, "export", "--to", target)[0] == 0
+    assert _fmos(home, "export", "--to", target)[0] == 5
+    assert _fmos(home, "export", "--to", target, "--force", "--since", "7d")[0] == 0
+    assert _fmos(home, "export", "--to", str(tmp_path / "no" / "a"))[0] == 5
+    assert _fmos(home, "show", "--until", "2020-01-01")[1] == "no rows\n"
+    assert _fmos(home, "prove", "0")[0] == 2
+    Path(proof).write_text(_fmos(home, "prove", "1")[1])
+    assert _fmos(home, "verify", "--proof", proof, "--export", target)[0] == 2
+    assert _fmos(home, "verify", "--key", "x")[0] == 2
+    assert _fmos(home, "verify", "--proof", str(tmp_path / "none"))[0] == 5
+    code, said = _fmos(home, "verify", "--proof", proof, "--key", "nonsense")
+    assert (code, "audit.pub" in said) == (5, True)
+    with Kernel.open(home) as kernel:
+        kernel.agent_fs(Principal(tenant="acme", agent="x"))
+    code, said = _fmos(home, "verify", "--proof", proof, "--tenant", "acme")
+    assert (code, "'default'" in said, "--tenant" in said) == (20, True, True)

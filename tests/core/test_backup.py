@@ -22,8 +22,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.core.home_writer import faults_of, writing
+from tests.core.waiting import until
 
-from fmos.care import archive, sealing
+from fmos.care import archive, encryption
 from fmos.care.backup import backup, read_passphrase, verify
 from fmos.care.restore import restore
 from fmos.errors import ArgumentError, FormatError, HomeError, StorageError
@@ -124,9 +125,8 @@ def test_somebody_who_writes_to_two_databases_at_once_does_not_block_it(
     )
     kernel_db = apsw.Connection(str(home / "kernel.db"))
     kernel_db.set_busy_timeout(20_000)
-    deadline = time.monotonic() + 20
-    while not _is_locked(home / "kernel.db") and time.monotonic() < deadline:
-        time.sleep(0.005)  # until the backup has begun
+    until(lambda: _is_locked(home / "kernel.db"))  # the backup has begun
+    assert child.poll() is None
     kernel_db.execute("BEGIN IMMEDIATE; ROLLBACK")
     volume.execute("ROLLBACK")
     assert child.wait(30) == 0
@@ -381,7 +381,7 @@ def test_an_encrypted_backup_needs_its_passphrase(files: _Files, tmp_path: Path)
 
 def test_chunks_cannot_be_exchanged_or_left_out(files: _Files) -> None:
     """A sealed file whose chunks were reordered, repeated or dropped does not open."""
-    head, size = len(sealing.MAGIC) + 24, (1 << 16) + 16
+    head, size = len(encryption.MAGIC) + 24, (1 << 16) + 16
     body = files[1][head:]
     chunks = [body[at : at + size] for at in range(0, len(body), size)]
     assert len(chunks) > 2

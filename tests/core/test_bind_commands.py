@@ -143,7 +143,7 @@ def test_admission_can_be_demanded(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("bind", "none.yaml"), 4, "No such file"),
+        (("bind", "none.yaml"), 5, "No such file"),
         (("bind", "guard.yaml", "--catalogue", "none.yaml"), 4, "No such file"),
         (("bind", "guard.yaml", "--catalogue", "flow.yaml"), 4, "is not a catalogue"),
         (("bind", "guard.yaml", "--policies", "none"), 5, "there is no folder 'none'"),
@@ -153,7 +153,7 @@ def test_admission_can_be_demanded(place: Path) -> None:
         (("bind", "guard.yaml", "--unhealthy", "keyword_v3"), 15, "keyword_v3 is unhealthy"),
         (("explain", "guard.yaml", "modle"), 8, "did you mean 'model'?"),
         (("diff", "guard.yaml", "flow.yaml"), 5, "cannot be compared"),
-        (("diff", "guard.yaml", "none.yaml"), 4, "No such file"),
+        (("diff", "guard.yaml", "none.yaml"), 5, "No such file"),
     ],
 )
 def test_a_failure_is_a_sentence_with_its_code(

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-from fmos_cli.main import app
+from tests.core.console_blocks import blocks, commands_of, printed_by, run, steady
 
 _PAGE = Path(__file__).parents[2] / "docs" / "contracts.md"
 
@@ -25,31 +19,9 @@ def half() -> str:
     return "## Binding\n" + _PAGE.read_text(encoding="utf-8").partition("\n## Binding\n")[2]
 
 
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """The fenced blocks: language and text."""
-    yield from re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
-
-
-def console(commands: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, each with the output that the page shows."""
-    for part in re.split(r"^\$ ", commands, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
-
-
 def plain(output: str) -> str:
     """The output without what differs between machines."""
-    for pattern, mark in _VARYING:
-        output = re.sub(pattern, mark, output)
-    return output
-
-
-def run(command: str) -> str:
-    """What a command prints: ours in this process, any other in a shell."""
-    if command.startswith("fmos "):
-        return CliRunner().invoke(app, shlex.split(command)[1:]).output
-    done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
+    return steady(output, _VARYING)
 
 
 def test_the_page_shows_what_the_commands_print(
@@ -61,17 +33,17 @@ def test_the_page_shows_what_the_commands_print(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMOS_HOME", str(home))
     shown = 0
-    for language, text in blocks(half()):
-        if language == "yaml":
-            name = text.split("\n", 1)[0].removeprefix("# ")
-            (home if name == "catalogue.yaml" else tmp_path).joinpath(name).write_text(text)
-        elif language == "console":
-            for command, output in console(text):
-                assert plain(run(command)) == plain(output), command
+    for block in blocks(half()):
+        if block.language == "yaml":
+            name = block.text.split("\n", 1)[0].removeprefix("# ")
+            (home if name == "catalogue.yaml" else tmp_path).joinpath(name).write_text(block.text)
+        elif block.language == "console":
+            for command, output in commands_of(block.text):
+                assert plain(run(command).output) == plain(output), command
                 shown += 1
         else:
-            assert language == "python"
-            exec(compile(text, str(_PAGE), "exec"), {})
+            assert block.language == "python"
+            printed_by(block, _PAGE, {})
     assert shown > 10
 
 

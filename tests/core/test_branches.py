@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fmos.errors import ArgumentError, NotFoundError
+from fmos.client import connect
+from fmos.errors import ArgumentError, NotFoundError, PrincipalError
 from fmos.runtime.kernel import Kernel
 from fmos.types import Principal, checked_id
 
@@ -110,6 +111,33 @@ def test_dropping_who_is_not_there(kernel: Kernel) -> None:
     """Dropping an unknown agent names it."""
     with pytest.raises(NotFoundError, match="'nobody'"):
         kernel.drop_agent(Principal(agent="nobody"))
+
+
+def test_a_launch_configuration_reaches_no_other_agents_branch(kernel: Kernel) -> None:
+    """A principal that names a branch has its agent's own, or a fork of that, and no other."""
+    ada, bob = Principal(agent="ada"), Principal(application="hr", agent="bob")
+    for each in (ada, bob):
+        kernel.agent_fs(each).write("/secret", each.agent)
+    trial = kernel.agent_fs(ada).fork("ada~trial")
+    trial.write("/secret", "tried")
+    own = ada.model_copy(update={"branch": "ada~trial", "session": "s1"})
+    assert kernel.agent_files(own).read("/secret") == b"tried"
+    assert kernel.agent_fs(ada.model_copy(update={"branch": "ada"})).read("/secret") == b"ada"
+    for launch, branch in (
+        (ada, "hr:bob"), (ada, "main"), (ada, "adam"), (bob, "ada"), (bob, "bob"),
+        (Principal(), "ada"), (Principal(), "main~x"), (Principal(agent="nobody"), "ada"),
+    ):  # fmt: skip
+        claimed = launch.model_copy(update={"branch": branch})
+        for use in (kernel.agent_fs, kernel.agent_files, kernel.known_agent_fs, kernel.drop_agent):
+            with pytest.raises(PrincipalError, match="is not one of the agent"):
+                use(claimed)
+        with pytest.raises(PrincipalError, match="leave 'branch' out"):
+            kernel.record(claimed, "test.event", {})
+        with pytest.raises((PrincipalError, ArgumentError)):  # the second where no agent is named
+            connect(claimed, kernel=kernel).call("memory_write", {"text": "x"})
+    assert [each.name for each in kernel.volume("default").branches()] == [
+        "ada", "ada~trial", "hr:bob", "main",
+    ]  # fmt: skip
 
 
 def test_processes_that_use_an_agent_first(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_doctor_as_json(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (finding,) = _json(broken)["findings"]
     assert "missing" in finding["problem"]
     assert "backup" in finding["remedy"]
-    assert _fmos(home, "doctor", "--only", "nothing").exit_code == 5
+    assert _fmos(home, "doctor", "--only", "nothing").exit_code == 2
     assert _fmos(tmp_path / "none", "doctor", "--only", "home").exit_code == 1
     assert not (tmp_path / "none").exists()
 

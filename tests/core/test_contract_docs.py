@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import shlex
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from tests.core.console_blocks import blocks, commands_of, printed_by, run
 
 from fmos.contract.lint_rules import Doubt
-from fmos_cli.main import app
 
 PAGE = Path(__file__).parents[2] / "docs" / "contracts.md"
 RULES = Path(__file__).parents[2] / "packages/core/fmos/contract"
@@ -26,43 +19,25 @@ def half() -> str:
     return PAGE.read_text(encoding="utf-8").partition("\n## Binding\n")[0]
 
 
-def console(commands: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, each with the output that the page shows."""
-    for part in re.split(r"^\$ ", commands, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
-
-
-def run(command: str) -> str:
-    """What a command prints: ours in this process, any other in a shell."""
-    if command.startswith("fmos "):
-        return CliRunner().invoke(app, shlex.split(command)[1:]).output
-    return subprocess.run(
-        ["bash", "-ec", command], capture_output=True, text=True, check=True
-    ).stdout
-
-
 def test_the_page_shows_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """YAML is written to the file it names; Python prints the text block after it."""
     monkeypatch.chdir(tmp_path)
     printed, shown = "", 0
-    for language, text in re.findall(r"```(\w+)\n(.*?)```", half(), flags=re.DOTALL):
-        if language == "yaml":
-            path = tmp_path / text.split("\n", 1)[0].removeprefix("# ")
+    for block in blocks(half()):
+        if block.language == "yaml":
+            path = tmp_path / block.text.split("\n", 1)[0].removeprefix("# ")
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        elif language == "python":
-            names: dict[str, Any] = {}
-            with contextlib.redirect_stdout(io.StringIO()) as out:
-                exec(compile(text, str(PAGE), "exec"), names)
-            printed = out.getvalue()
-        elif language == "text":
+            path.write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            printed = printed_by(block, PAGE, {})
+        elif block.language == "text":
             shown += 1
-            assert [line.rstrip() for line in printed.splitlines()] == text.splitlines()
+            assert [line.rstrip() for line in printed.splitlines()] == block.text.splitlines()
         else:
-            for command, output in console(text):
+            assert block.language == "console"
+            for command, output in commands_of(block.text):
                 shown += 1
-                assert run(command) == output, command
+                assert run(command).output == output, command
     assert shown == 4
 
 

@@ -197,6 +197,61 @@ def test_artefacts_and_files_are_there_at_the_start() -> None:
     assert ran.seen[0].facts["result"] == "z"
 
 
+def test_another_spelling_of_a_path_is_the_same_file() -> None:
+    """Written, refused and removed files are told apart as agentfs tells them apart."""
+    spelled = Realisation("spelled", CONTRACT, files={"/docs/../begin.txt": "first"})
+    steps = [
+        Step(do="tool", name="write_file", arguments={"path": "/../e.txt", "content": "one"}),
+        Step(do="tool", name="write_file", arguments={"path": "/x/.//e.txt", "content": "two"}),
+        Step(do="tool", name="remove_file", arguments={"path": "/x/../x/e.txt"}),
+        Step(do="tool", name="write_file", arguments={"path": "no/../root", "content": "no"}),
+        Step(do="tool", name="read_file", arguments={"path": "/./e.txt"}),
+    ]
+    report = Checker(spelled, spelled, approvals=approvals).check(steps, shorten=False)
+    assert report.passed, report
+    ran = run(spelled, steps, approvals)
+    assert ran.files == ran.expected == {"/begin.txt": "first", "/e.txt": "one"}
+    assert ran.touched == {"/e.txt": 0, "/x/e.txt": 2}
+    assert ran.seen[4].facts["result"] == "one"
+
+
+def test_an_equal_call_that_waits_is_answered_once() -> None:
+    """Two equal calls wait under one approval: a second answer finds nothing that waits."""
+    mail = Step(do="tool", name="send_mail", arguments={"to": "a@b.c", "text": "hi"})
+    steps = [mail, mail, Step(do="answer"), Step(do="answer"), mail, Step(do="answer")]
+    report = Checker(HERE, HERE, approvals=approvals).check(steps)
+    assert report.passed, report
+    facts = [each.facts for each in run(HERE, steps, approvals).seen]
+    assert [each.get("waits") for each in facts] == [None, None, True, False, None, True]
+    assert [facts[2]["decision"], facts[5]["decision"]] == ["allow", "allow"]
+
+
+def test_an_answer_that_comes_too_late_is_seen() -> None:
+    """What waited longer than an approval lasts is not carried out, and the run goes on."""
+    mail = Step(do="tool", name="send_mail", arguments={"to": "a@b.c", "text": "hi"})
+    steps = [mail, Step(do="advance", seconds=601), Step(do="answer"), mail, Step(do="answer")]
+    assert Checker(HERE, HERE, approvals=approvals).check(steps).passed
+    facts = [each.facts for each in run(HERE, steps, approvals).seen]
+    assert facts[2] == {"waits": True, "error": ArgumentError.code}
+    assert facts[4]["decision"] == "allow"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_hundred_generated_operations_are_equivalent(seed: int) -> None:
+    """What the command generates keeps the contract here, whichever paths and answers it has."""
+    steps = generated_steps(100, seed)
+    assert {step.arguments.get("path") for step in steps} >= {"/../e.txt", "/.fmos/memory/x"}
+    told: list[tuple[str, int]] = []
+
+    def tell(what: str, done: int) -> None:
+        told.append((what, done))
+
+    report = Checker(HERE, HERE, approvals=approvals).check(steps, progress=tell)
+    assert report.passed, report
+    assert [done for _, done in told] == [*range(100), *range(100)]
+    assert {what for what, _ in told} == {f"operations on here ({n})" for n in (1, 2)}
+
+
 def test_realisations_of_two_agents_are_refused() -> None:
     """Their accounts could never be the same."""
     other = Realisation("other", CONTRACT.replace("worker", "clerk"))

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tests.core.waiting import until
 
 from fmos.errors import HomeError
 from fmos.ledger.owners import owner_of, owner_text, this_process
@@ -39,14 +40,6 @@ with Kernel.open(sys.argv[1]) as kernel:
         sys.stdin.read()
 print("stopped", flush=True)
 """
-
-
-def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    """Wait for something that must come, and fail if it does not."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -169,7 +162,9 @@ def test_a_job_that_is_never_due_does_not_run(kernel: Kernel) -> None:
 
 def test_the_kernels_jobs_do_what_they_are_for(tmp_path: Path) -> None:
     """Reservations of the dead end, owed rows are written, and volumes shrink."""
-    tmp_path.joinpath("fmos.toml").write_text("[jobs]\nexpire_s = 7\ncanaries_s = 0\n")
+    tmp_path.joinpath("fmos.toml").write_text(
+        "[audit]\nkeep_days = 0\n[jobs]\nexpire_s = 7\ncanaries_s = 0\n"
+    )
     with Kernel.open(tmp_path) as kernel:
         who = Principal(agent="writer")
         kernel.serve_others()

@@ -6,15 +6,13 @@ import doctest
 import io
 import re
 import shlex
-import subprocess
 import tarfile
-from collections.abc import Iterator
-from glob import glob
 from pathlib import Path
 
 import apsw
 import pytest
 import zstandard
+from tests.core.console_blocks import commands, run
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -34,26 +32,15 @@ budgets: { tokens: 50k, tool_calls: 100 }
 """
 
 
-def _console(commands: str) -> Iterator[tuple[str, str]]:
-    for part in re.split(r"^\$ ", commands, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
-
-
 def _run(command: str) -> str:
-    """What a command prints: ours and sqlite3 in this process, any other in a shell."""
+    """What a command prints; sqlite3, which a host may not have, in this process."""
     words = shlex.split(command)
-    if words[0] == "fmos":
-        arguments = [each for word in words[1:] for each in (glob(word) or [word])]
-        return CliRunner().invoke(app, arguments, prog_name="fmos").output
     if words[0] == "sqlite3":
         connection = apsw.Connection(words[1])
         connection.execute(words[2])
         connection.close()
         return ""
-    return subprocess.run(
-        ["bash", "-ec", command], capture_output=True, text=True, check=True
-    ).stdout
+    return run(command).output
 
 
 def _set_up(folder: Path) -> None:
@@ -80,13 +67,12 @@ def test_the_page_shows_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMOS_HOME", str(tmp_path / "home"))
     checker, shown = doctest.OutputChecker(), 0
-    for block in re.findall(r"```console\n(.*?)```", _PAGE.read_text("utf-8"), flags=re.DOTALL):
-        for command, output in _console(block):
-            printed = _run(command).replace(str(tmp_path / "home"), "/srv/home")
-            same = checker.check_output(output, printed, doctest.ELLIPSIS)
-            assert same or _lines_are_in(output, printed), f"{command}\n{printed}"
-            shown += 1
-    assert shown == 21
+    for command, output in commands(_PAGE):
+        printed = _run(command).replace(str(tmp_path / "home"), "/srv/home")
+        same = checker.check_output(output, printed, doctest.ELLIPSIS)
+        assert same or _lines_are_in(output, printed), f"{command}\n{printed}"
+        shown += 1
+    assert shown == 23
 
 
 def _lines_are_in(shown: str, printed: str) -> bool:

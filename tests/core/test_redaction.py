@@ -7,11 +7,12 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmos.redaction import Redactor, redacted
+from fmos.redaction import Redactor, find_secrets, redacted
+from fmos.redaction.checks import entropy, reads_like_words
 
 _VALUES = st.text(string.ascii_letters + string.digits, min_size=20, max_size=40).filter(
     lambda value: any(map(str.isdigit, value)) and any(map(str.isalpha, value))
-    and len(set(value)) > 8
+    and entropy(value.encode()) >= 3 and not reads_like_words(value.encode())
 )  # fmt: skip
 
 
@@ -36,3 +37,10 @@ def test_ids_paths_and_words_stay() -> None:
         " sha256 " + "0123456789abcdef" * 4 + ", InternationalisationAndLocalisation"
     )
     assert redacted(text) == text
+
+
+def test_a_word_that_equals_one_only_beyond_ascii_is_found() -> None:
+    """A long s stands for an s where case does not matter, here as in the expression."""
+    assert [each.kind for each in find_secrets("my_\u017fecret = 'a9fK2mQ7xZ4bV1n'")] == [
+        "assigned-secret"
+    ]

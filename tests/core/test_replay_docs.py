@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.core.console_blocks import blocks, fill, run, steady
+from tests.core.console_blocks import commands, fill, run, steady
 from tests.core.journals import write_journal
 from tests.core.sessions import CONTRACT, put_contract, run_session
 
@@ -21,17 +21,17 @@ _STRICTER = CONTRACT.replace('"read_file", "write_file", "send_mail"', '"write_f
 def _replay_page(home: Path) -> Iterator[tuple[str, str]]:
     with Kernel.open(home) as kernel:
         run_session(kernel)
-    for block in blocks(_DOCS / "replay.md"):
-        if "current" in block.arguments:
+    for line, printed in commands(_DOCS / "replay.md"):
+        if "current" in line:
             put_contract(home, _STRICTER)
-        yield block.printed, run(home, block.arguments)
+        yield printed, run(line, home).output
 
 
 def _report_page(home: Path) -> Iterator[tuple[str, str]]:
     write_journal(home / "tenants" / "default.afs", 400)
     put_contract(home)
-    for block in blocks(_DOCS / "report.md"):
-        yield block.printed, run(home, block.arguments)
+    for line, printed in commands(_DOCS / "report.md"):
+        yield printed, run(line, home).output
 
 
 def test_the_page_on_replay_prints_what_it_says(

@@ -108,7 +108,7 @@ def test_a_copied_volume_tells_the_story_without_the_home(home: Path, tmp_path: 
 
 
 def test_no_file_of_a_recorded_home_holds_the_secret_of_an_argument(tmp_path: Path) -> None:
-    """What a refused call was given is recorded, and lies on the disk sealed only."""
+    """What a refused call was given is recorded, and lies on the disk encrypted only."""
     home = tmp_path / "home"
     put_contract(home)
     with Kernel.open(home) as kernel, connect(_who(), kernel=kernel) as client:
@@ -312,12 +312,12 @@ def test_recording_can_be_switched_off(tmp_path: Path) -> None:
             governor = Governor(client)
             governor.register_tools(TOOLS)
             governor.open_session("x")
-            governor.append("user", "Hello.")
+            governor.append("user", "Send hi to eve@example.com.")
             governor.before_tool(tool("send_mail", 1, to="eve@example.com", text="hi"))
         story = _story(home)
         assert not story.recorded, name
         assert [step.decision for step in story.steps if step.kind == "tool.call"] == ["allow"]
-        assert any(step.text == "Hello." for step in story.steps)
+        assert any(step.text == "Send hi to eve@example.com." for step in story.steps)
         with pytest.raises(NotFoundError, match="not recorded"):
             _again(home)
 

@@ -10,16 +10,16 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tests.core.journals import write_journal
 from tests.core.sessions import put_contract, run_session
 from typer.testing import CliRunner
 
-from fmos.errors import ArgumentError, FormatError
+from fmos.errors import ArgumentError, FormatError, HomeError, NotFoundError
 from fmos.report.analysis import GROUPS, Analysis
-from fmos.report.charts import CHARTS, draw
+from fmos.report.charts import Chart, draw
 from fmos.report.source import volumes
 from fmos.runtime.kernel import Kernel
 from fmos_cli.main import app
@@ -146,7 +146,7 @@ def test_parquet_files_hold_every_call(home: Path, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("chart", get_args(Chart))
 def test_charts_have_a_title_and_named_axes(home: Path, tmp_path: Path, chart: str) -> None:
     """The SVG has its title and both axes' names as text, is the same twice; a PNG is a PNG."""
     one, two, png = (tmp_path / name for name in ("one.svg", "two.svg", "three.png"))
@@ -166,25 +166,67 @@ def test_charts_have_a_title_and_named_axes(home: Path, tmp_path: Path, chart: s
 
 
 def test_an_empty_home_gives_empty_tables_and_charts(tmp_path: Path) -> None:
-    """Nothing happened: the totals are 0, the other tables say none, and charts have no marks."""
+    """Nothing happened: the totals are 0, the other tables say none, and charts say so, too."""
+    (tmp_path / "tenants").mkdir()
     code, said = _call(tmp_path, "--plot", str(tmp_path / "empty.svg"))
     assert code == 0
     assert "operations           0" in said
     assert said.count("  none\n") == 6
-    assert (tmp_path / "empty.svg").exists()
+    assert "nothing to draw" in said
+    assert "nothing to show" in (tmp_path / "empty.svg").read_text()
+    assert _call(tmp_path / "misspelt")[0] == HomeError.exit_code
+
+
+def test_an_unknown_tenant_is_named_with_those_there_are(home: Path) -> None:
+    """A report of a tenant that is not there is no report of zeros."""
+    code, said = _call(home, "--tenant", "default", "--tenant", "acne")
+    assert (code, "'acne'" in said, "default" in said) == (NotFoundError.exit_code, True, True)
+
+
+def test_options_that_would_be_ignored_are_refused(home: Path, tmp_path: Path) -> None:
+    """A chart's options without one, and a resource of a chart that is of none, are wrong usage."""
+    for arguments in (
+        ("--chart", "latency"),
+        ("--resource", "tokens"),
+        ("--force",),
+        ("--plot", str(tmp_path / "a.svg"), "--chart", "latency", "--resource", "tokens"),
+    ):
+        code, said = _call(home, *arguments)
+        assert code == 2, said
+
+
+def test_a_file_that_is_there_is_replaced_by_force_only(home: Path, tmp_path: Path) -> None:
+    """Neither chart nor Parquet files take the place of others unasked."""
+    chart, folder = tmp_path / "a.svg", tmp_path / "out"
+    given = ("--plot", str(chart), "--parquet", str(folder))
+    assert _call(home, *given)[0] == 0
+    for path in (chart, folder / "spend.parquet"):
+        path.write_text("mine")
+    assert _call(home, "--plot", str(chart))[0] == ArgumentError.exit_code
+    assert _call(home, "--parquet", str(folder))[0] == ArgumentError.exit_code
+    assert (chart.read_text(), (folder / "spend.parquet").read_text()) == ("mine", "mine")
+    assert _call(home, *given, "--force")[0] == 0
+    assert "<svg" in chart.read_text()
 
 
 def test_wrong_arguments_are_named(home: Path, tmp_path: Path) -> None:
-    """An unknown group, chart, time or ending is exit 5, a file that is no volume exit 13."""
-    for arguments, word in (
-        (("--by", "colour"), "'colour'"),
-        (("--chart", "pie"), "'pie'"),
-        (("--since", "yesterday"), "'yesterday'"),
-        (("--plot", str(tmp_path / "a.gif")), ".png or .svg"),
-        (("--resource", "tokenz"), "did you mean 'tokens'"),
+    """A bad choice is exit 2, a bad time, ending or folder 5, a file that is no volume 13."""
+    chart = str(tmp_path / "a.svg")
+    for arguments, word, wanted in (
+        (("--by", "colour"), "'colour'", 2),
+        (("--plot", chart, "--chart", "pie"), "'pie'", 2),
+        (("--since", "yesterday"), "'yesterday'", ArgumentError.exit_code),
+        (("--plot", str(tmp_path / "a.gif")), ".png or .svg", ArgumentError.exit_code),
+        (("--plot", str(tmp_path / "no" / "a.svg")), "no folder", ArgumentError.exit_code),
+        (("--parquet", "/proc/no/out"), "no folder", ArgumentError.exit_code),
+        (
+            ("--plot", chart, "--resource", "tokenz"),
+            "did you mean 'tokens'",
+            ArgumentError.exit_code,
+        ),
     ):
         code, said = _call(home, *arguments)
-        assert (code, word in said) == (ArgumentError.exit_code, True), said
+        assert (code, word in said) == (wanted, True), said
     (tmp_path / "tenants").mkdir()
     (tmp_path / "tenants" / "bad.afs").write_bytes(b"no volume at all" * 100)
     code, said = _call(tmp_path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.core.console_blocks import blocks, printed_by
 
 pytest.importorskip("opentelemetry.sdk", reason="needs the extra `otel`")
 
@@ -19,7 +18,6 @@ from fmos.settings import Settings, TelemetrySettings
 from fmos.telemetry import names
 
 PAGE = Path(__file__).parents[2] / "docs" / "telemetry.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: What differs from run to run, or when others write rows too: ids, digests, rows' numbers.
 CHANGES = re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}|[0-9a-f]{16}|(?<=row )\d+|(?<=seq {8})\d+")
 
@@ -34,22 +32,16 @@ def switched_off() -> Iterator[None]:
 
 def test_the_page_prints_what_it_says() -> None:
     """Its Python blocks are one program; a block of output is that of the one before it."""
-    page = PAGE.read_text(encoding="utf-8")
     scope: dict[str, Any] = {"__name__": "page"}
     printed, compared = "", 0
-    for found in BLOCK.finditer(page):
-        language, text = found.groups()
-        if language == "text":
-            assert CHANGES.sub("ID", printed) == CHANGES.sub("ID", text)
+    for block in blocks(PAGE):
+        if block.language == "text":
+            assert CHANGES.sub("ID", printed) == CHANGES.sub("ID", block.text)
             compared += 1
-        elif language == "toml":
-            Settings.model_validate(tomllib.loads(text))
-        elif language == "python":
-            line = page.count("\n", 0, found.start(2))
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile("\n" * line + text, str(PAGE), "exec"), scope)
-            printed = out.getvalue()
+        elif block.language == "toml":
+            Settings.model_validate(tomllib.loads(block.text))
+        elif block.language == "python":
+            printed = printed_by(block, PAGE, scope)
     assert compared == 3
 
 

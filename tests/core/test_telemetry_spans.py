@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -213,6 +214,7 @@ def test_a_model_call_says_what_it_used(told: Told, governor: Governor) -> None:
     for name in ("claude-sonnet-4", "own-model"):
         call = model(name)
         assert governor.before_model(call).allowed
+        time.sleep(0.002)  # what the model takes
         governor.after_model(call, {"tokens": 12, "input_tokens": 7, "output_tokens": 5})
     governor.flush()
     span, other = told.one("chat claude-sonnet-4"), told.one("chat own-model")

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,17 +18,21 @@ from typing import Any, TypedDict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.core.waiting import until
 
 from agentfs import AgentFS
+from fmos.audit.checkpoints import rotate
+from fmos.audit.keys import AuditKeys
 from fmos.client import connect
 from fmos.errors import ArgumentError, FmosError, FormatError, NotFoundError, StorageError
 from fmos.ledger.owners import owner_text, this_process
-from fmos.runtime import transfer
+from fmos.runtime import agent_export
+from fmos.runtime.agent_export import export_agent
+from fmos.runtime.agent_import import import_agent, recover
 from fmos.runtime.kernel import Kernel
 from fmos.runtime.lifecycle import Lifecycle
 from fmos.runtime.states import AgentState, AgentStates
-from fmos.runtime.transfer import export_agent, import_agent, recover
-from fmos.runtime.transferfile import TransferManifest, extract, read_manifest
+from fmos.runtime.transferfile import TransferManifest, extract, read_manifest, write
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Principal
 from fmos_trust.store import TrustStore
@@ -352,6 +355,46 @@ def test_a_foreign_key_must_be_named(exported: tuple[Path, str], other: Kernel) 
     import_agent(other, path, trust_keys=[key])
 
 
+def test_an_export_under_the_tenants_former_key_is_taken(
+    exported: tuple[Path, str], kernel: Kernel, tmp_path: Path
+) -> None:
+    """A key that was given up vouches for what it signed before; a stolen one for nothing after."""
+    path, key = exported
+    keys = kernel.home.keys / "default"
+    shutil.copytree(keys, tmp_path / "stolen")
+    change = rotate(kernel, "default")
+    assert change.previous == key
+    assert import_agent(kernel, path, agent="former").state == "running"
+    manifest = read_manifest(path, [key])
+    late = manifest.model_copy(update={"journal_seq": change.final + 1})
+    folder = tmp_path / "members"
+    folder.mkdir()
+    extract(path, manifest, folder)
+    forged = tmp_path / "forged.fmos"
+    write(forged, late, folder, AuditKeys(tmp_path / "stolen"))
+    with pytest.raises(ArgumentError, match="not this tenant's present one"):
+        import_agent(kernel, forged, agent="forged")
+
+
+def test_an_import_of_an_unknown_process_is_left_alone_for_a_day(
+    exported: tuple[Path, str], kernel: Kernel
+) -> None:
+    """Where /proc says nothing, an import may still run: only one that is a day old is given up."""
+    path, _ = exported
+    import_agent(kernel, path, agent="w2")
+    states, who = AgentStates(kernel.database), Principal(agent="w2")
+    row = states.get(who)
+    assert row is not None
+    ago = kernel.clock.now_ns() - 23 * 3600 * 10**9
+    begun = replace(row, state=AgentState.IMPORTING, noted=False, since_ns=ago)
+    states.put(replace(begun, detail={**row.detail, "owner": []}))
+    assert recover(kernel) == 0
+    assert Lifecycle(kernel).show(who).state == "importing"
+    states.put(replace(begun, detail={**row.detail, "owner": []}, since_ns=ago - 2 * 3600 * 10**9))
+    assert recover(kernel) == 1
+    assert Lifecycle(kernel).show(who).state == "running"
+
+
 def test_an_id_in_use_is_never_taken(
     exported: tuple[Path, str], kernel: Kernel, tmp_path: Path
 ) -> None:
@@ -389,7 +432,7 @@ def test_a_branch_over_a_host_directory_stays(kernel: Kernel, tmp_path: Path) ->
 IMPORT = """
 import sys
 from fmos.runtime.kernel import Kernel
-from fmos.runtime.transfer import import_agent
+from fmos.runtime.agent_import import import_agent
 with Kernel.open(sys.argv[1]) as kernel:
     print("ready", flush=True)
     import_agent(kernel, sys.argv[2], trust_keys=[sys.argv[3]], carriers=())
@@ -455,14 +498,14 @@ def test_only_an_export_whose_process_is_gone_is_removed(
 ) -> None:
     """Its folder says which process that is; where nobody can know, the folder stays for a day."""
     seen: list[str] = []
-    gather = transfer._gathered
+    gather = agent_export._gathered
 
     def gathered(kernel: Kernel, who: Principal, fs: AgentFS, folder: Path) -> TransferManifest:
         seen.append(folder.name)
         recover(kernel)
         return gather(kernel, who, fs, folder)
 
-    monkeypatch.setattr(transfer, "_gathered", gathered)
+    monkeypatch.setattr(agent_export, "_gathered", gathered)
     kernel.agent_fs(WRITER).write("/a", b"a")
     export(kernel, tmp_path / "w.fmos")
     owner = this_process()
@@ -483,15 +526,14 @@ def test_only_an_export_whose_process_is_gone_is_removed(
 
 def killed_after(home: Path, turn: int) -> None:
     """Wait until an import has come to another point each time: a part of it is on the disk."""
-    deadline = time.monotonic() + 10
     volume = home / "tenants" / "default.afs-wal"
-    while time.monotonic() < deadline:
-        staged = [each for each in os.listdir(home / "run") if each.startswith("import-")]
+
+    def come() -> bool:
+        staged = any(each.startswith("import-") for each in os.listdir(home / "run"))
         written = volume.stat().st_size if volume.exists() else 0
-        if staged and (turn % 3 == 0 or written > 150_000 * turn):
-            return
-        if (home / "imported").exists():
-            return
+        return (staged and written >= 150_000 * turn) or (home / "imported").exists()
+
+    until(come)
 
 
 def test_a_full_disk_leaves_no_file(kernel: Kernel, tmp_path: Path) -> None:
@@ -500,7 +542,7 @@ def test_a_full_disk_leaves_no_file(kernel: Kernel, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys\n"
         "from fmos.runtime.kernel import Kernel\n"
-        "from fmos.runtime.transfer import export_agent\n"
+        "from fmos.runtime.agent_export import export_agent\n"
         "from fmos.types import Principal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "with Kernel.open(sys.argv[1]) as kernel:\n"

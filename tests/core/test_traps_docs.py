@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.core.console_blocks import blocks, commands, printed_by, run
 from typer.testing import CliRunner
 
 from fmos.client import ToolDescriptor, connect
@@ -48,27 +45,20 @@ def home(tmp_path: Path) -> Path:
 
 def test_python_blocks_of_the_page_run() -> None:
     """Every fenced Python block runs."""
-    blocks = re.findall(r"```python\n(.*?)```", _PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(_PAGE), "exec"), {})
+    programs = [block for block in blocks(_PAGE) if block.language == "python"]
+    assert programs
+    for program in programs:
+        printed_by(program, _PAGE, {})
 
 
-def test_console_blocks_of_the_page_are_true(home: Path) -> None:
+def test_console_blocks_of_the_page_are_true(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each console block prints what stands below it; HOME stands for the home's path."""
-    text = _PAGE.read_text(encoding="utf-8")
-    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    for command, shown in blocks:
-        ran = subprocess.run(
-            ["bash", "-c", command.replace("fmos ", f"{sys.executable} -m fmos_cli ", 1)],
-            env=os.environ | {"FMOS_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert ran.stdout.replace(str(home), "HOME") == shown
+    monkeypatch.setenv("FMOS_HOME", str(home))
+    found = list(commands(_PAGE))
+    assert found
+    for command, shown in found:
+        ran = run(command)
+        assert (ran.exit_code, ran.stdout.replace(str(home), "HOME")) == (0, shown)
 
 
 def test_every_field_kind_and_feature_is_on_the_page() -> None:

@@ -14,7 +14,7 @@ from fmos.contract.parse import load_text
 from fmos.errors import ServerUnreachableError
 from fmos.traps.keeper import TableKeeper
 from fmos.traps.manifest import ToolDescriptor
-from fmos.traps.table import TableVersions, TrapTable, compile_table, sealed
+from fmos.traps.table import TableVersions, TrapTable, compile_table, signed
 
 _CONTRACT = """
 apiVersion: agentos/v0.2
@@ -74,7 +74,7 @@ def server(tmp_path: Path) -> _Server:
 def _resigned(server: _Server, **update: Any) -> Callable[[dict[str, Any]], None]:
     def change(document: dict[str, Any]) -> None:
         table = TrapTable.model_validate(document).model_copy(update=update)
-        document |= sealed(table, server.keys).model_dump(mode="json")
+        document |= signed(table, server.keys).model_dump(mode="json")
 
     return change
 

@@ -216,6 +216,6 @@ def test_the_commands_say_what_is_wrong(data: Path, tmp_path: Path) -> None:
     assert "not a usable file of learned traps" in failed.stderr
     target = str(tmp_path / "none" / "x.json")
     failed = CliRunner().invoke(app, ["traps", "train", "--data", str(data), "--out", target])
-    assert failed.exit_code == 13
-    assert "cannot write" in failed.stderr
+    assert failed.exit_code == 5
+    assert "there is no folder" in failed.stderr
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pint", reason="extra `verifiers`")
 
-from fmos.verify.claims import claims_in
+from fmos.verify.claims import CLAIM_TYPES, claims_in
 
 ANSWER = """\
 # Report
@@ -78,6 +78,32 @@ def test_words_in_brackets_are_no_citations() -> None:
         ("a/b.md@sha256:ab12",)
     ]
     assert [each.sources for each in claims_in("So [is].", ["is"])] == [("is",)]
+
+
+def test_a_text_is_read_no_further_than_the_claims_that_are_wanted() -> None:
+    """The first claims are the same however many are wanted, and what follows is not looked at."""
+    text = ANSWER * 20
+    every, told = claims_in(text, ["bridge.txt"]), list[int]()
+    assert claims_in(text, ["bridge.txt"], most=30, progress=told.append) == every[:30]
+    assert every[29].line <= max(told) < every[40].line < text.count("\n")
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("type", CLAIM_TYPES)
+def test_one_type_is_found_as_among_all(type: str) -> None:
+    """What is left out for its type changes nothing in the rest."""
+    every = claims_in(ANSWER, ["bridge.txt"])
+    assert claims_in(ANSWER, ["bridge.txt"], types=[type]) == [
+        claim for claim in every if claim.type == type
+    ]
+
+
+def test_many_claims_take_little_time() -> None:
+    """A long text of equations costs what the claims cost that are returned of it."""
+    text = "".join(f"{number} + 1 = {number + 1}.\n" for number in range(70_000))
+    start = time.process_time()
+    assert len(claims_in(text)) == 1_000
+    assert time.process_time() - start < 3
 
 
 @given(st.text(max_size=400))

@@ -52,6 +52,34 @@ def test_a_refuted_claim_exits_1_and_json_has_the_evidence() -> None:
     assert result["findings"][0]["evidence"] == ["2 + 2 = 4"]
 
 
+def test_what_is_too_long_to_be_looked_at_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claims beyond the first ones are named by their line, and fail with --strict."""
+    monkeypatch.setattr("fmos.verify.claims.MAX_CLAIMS", 10)
+    text = "2 + 2 = 4.\n" * 11
+    ran = fmos("verify", "-", stdin=text)
+    note, total = ran.stdout.splitlines()[-2:]
+    assert (ran.exit_code, total) == (0, "10 claims: 10 supported, 0 refuted, 0 undecided")
+    assert note.startswith("note: nothing is said of the text from line 11 on, only the first 10 c")
+    assert fmos("verify", "-", "--strict", stdin=text).exit_code == 1
+    assert fmos("verify", "-", "--strict", stdin=text[:-11]).exit_code == 0
+    long = fmos("verify", "-", "--json", stdin="\n" * 9 + "x" * 1_000_000)
+    assert (
+        "from line 10 on, only the first 1,000,000 c" in json.loads(long.stdout)["problems"]["text"]
+    )
+
+
+def test_progress_is_told_at_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who looks sees how far it is; with --json or without a terminal nothing is told."""
+    monkeypatch.setattr("fmos_cli.telling._EVERY_S", 0)
+    text = "2 + 2 = 4.\n2 + 3 = 5.\n"
+    assert fmos("verify", "-", stdin=text).stderr == ""
+    monkeypatch.setattr("fmos_cli.telling.is_watched", lambda: True)
+    told = fmos("verify", "-", stdin=text).stderr.splitlines()
+    assert told[:2] == ["... looking for claims, line 1", "... looking for claims, line 2"]
+    assert told[-1] == "... claims checked 1"
+    assert fmos("verify", "-", "--json", stdin=text).stderr == ""
+
+
 def test_an_undecided_claim_fails_only_with_strict() -> None:
     """By default only what is refuted fails."""
     text = "The bridge was never painted in grey colour [b].\n"
@@ -115,7 +143,7 @@ def test_paged_out_texts_are_sources_by_their_handle(folder: Path) -> None:
         (["verify", "-", "--risk", "2"], 2, "risk"),
         (["equivalent", "r.yaml", "r.yaml"], 5, "there must be operations"),
         (["equivalent", "x.yaml", "r.yaml", "--generate", "1"], 5, "cannot read 'x.yaml'"),
-        (["verify", "-", "--types", "arithmetic,bogus"], 5, "'bogus'"),
+        (["verify", "-", "--types", "arithmetic,bogus"], 2, "'bogus'"),
         (["equivalent", "bad.json", "r.yaml", "--generate", "1"], 5, "bad.json"),
         (["equivalent", "r.yaml", "r.yaml", "--operations", "bad.json"], 5, "bad.json:1"),
         (["equivalent", "r.yaml", "other.yaml", "--generate", "1"], 5, "default/-/bob"),

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tests.core.console_blocks import blocks, commands_of, printed_by, run
 
 pytest.importorskip("pint", reason="extra `verifiers`")
 
 from fmos.settings import read_settings
 from fmos.verify.selection import __doc__ as table
-from fmos_cli.main import app
 
 _DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(("name", "commands"), [("verifiers.md", 1), ("equivalence.md", 3)])
@@ -27,24 +24,22 @@ def test_the_page_shows_what_the_commands_print(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMOS_HOME", str(tmp_path / "home"))
     shown = 0
-    for language, file, text in _BLOCK.findall((_DOCS / name).read_text(encoding="utf-8")):
-        if file:
-            (tmp_path / file).write_text(text, encoding="utf-8")
-        elif language == "console":
-            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-                command, _, output = part.partition("\n")
-                ran = CliRunner().invoke(app, shlex.split(command)[1:])
-                assert ran.output == output, command
+    for block in blocks(_DOCS / name):
+        if block.file:
+            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "console":
+            for command, output in commands_of(block.text):
+                assert run(command).output == output, command
                 shown += 1
-        elif language == "python":
-            exec(compile(text, name, "exec"), {"__name__": "page"})
+        elif block.language == "python":
+            printed_by(block, _DOCS / name, {"__name__": "page"})
     assert shown == commands
 
 
 def test_settings_of_the_page_are_understood(tmp_path: Path) -> None:
     """The table [drivers] can be read as it is shown."""
-    page = (_DOCS / "verifiers.md").read_text(encoding="utf-8")
-    (shown,) = [text for _, _, text in _BLOCK.findall(page) if text.startswith("# fmos.toml")]
+    page = _DOCS / "verifiers.md"
+    (shown,) = [block.text for block in blocks(page) if block.text.startswith("# fmos.toml")]
     (tmp_path / "fmos.toml").write_text(shown, encoding="utf-8")
     assert read_settings(tmp_path).drivers.policies == ("working-hours",)
 

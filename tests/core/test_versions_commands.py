@@ -20,12 +20,14 @@ POLICY = b"apiVersion: agentos/v0.2\nkind: Policy\nlayer: tenant\nname: default\
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with one prompt that a program proposed, and a file to propose."""
+    """A home with agents, one prompt that a program proposed, and a file to propose."""
     (tmp_path / "prompt.txt").write_text("be brief", encoding="utf-8")
     with Kernel.open(tmp_path / "home") as kernel:
         Versions(kernel).propose(
             "default", "prompt", "system", b"be kind", author="agent:learner", why="kinder"
         )
+        for agent in ("ada", "a"):  # who reports of a session must be there
+            kernel.agent_fs(Principal(agent=agent))
     return tmp_path / "home"
 
 
@@ -100,11 +102,16 @@ def test_a_rejected_candidate_is_open_no_more(home: Path) -> None:
         (("unfreeze", "prompt", "--why", "x"), 8, "is not frozen"),
         (("evaluate", "prompt", "system", "{id}"), 2, "one of --traces FILE"),
         (("evaluate", "prompt", "system", "{id}", "--journal"), 5, "tells of no session"),
-        (("evaluate", "prompt", "system", "{id}", "--traces", "none"), 13, "'none' cannot be"),
-        (("propose", "prompt", "system", "none", "--why", "x"), 13, "cannot read 'none'"),
+        (("evaluate", "prompt", "system", "{id}", "--traces", "none"), 5, "cannot read 'none'"),
+        (("propose", "prompt", "system", "none", "--why", "x"), 5, "cannot read 'none'"),
         (("propose", "policy", "p", "{file}", "--why", "x"), 4, "holds no mapping"),
         (("propose", "Prompt", "system", "{file}", "--why", "x"), 5, "cannot be a kind"),
         (("propose", "prompt", "../x", "{file}", "--why", "x"), 5, "cannot be an artefact's name"),
+        (("propose", "polcy", "p", "{file}", "--why", "x"), 8, "did you mean 'policy'?"),
+        (("propose", "colour", "p", "{file}", "--why", "x"), 8, "add --new-kind"),
+        (("freeze", "promt", "--why", "x"), 8, "did you mean 'prompt'?"),
+        (("freeze", "prompt", "sytem", "--why", "x"), 8, "did you mean 'system'?"),
+        (("show", "prompt", "system", "{id}", "--content", "--json"), 2, "--json does not go"),
         (("report", "a b", "1", "--agent", "a", "--session", "s"), 5, "the name of a metric"),
         (("report", "ok", "nan", "--agent", "a", "--session", "s"), 5, "no number"),
         (("propose", "prompt", "x", "{file}", "--why", "x", "--better", "up"), 2, "neither higher"),
@@ -120,6 +127,22 @@ def test_what_cannot_be_done_is_said(
     assert found[0] == code, found[1]
     assert said in " ".join(found[1].replace("│", " ").split())
     assert run(home, "list", "--json") == before
+
+
+def test_a_kind_of_ones_own_is_asked_for_and_a_new_name_is_said(home: Path) -> None:
+    """Nobody gets an artefact by a slip of the pen without hearing of it."""
+    file = str(home.parent / "prompt.txt")
+    made = ("propose", "colour", "p", file, "--why", "x")
+    assert run(home, *made, "--new-kind")[0] == 0
+    assert run(home, "freeze", "colour", "--why", "x")[0] == 0
+    code, said = run(home, "propose", "prompt", "systm", file, "--why", "x")
+    assert (code, "prompt/systm is new; prompt/system is there already" in said) == (0, True)
+
+
+def test_an_empty_log_says_so(home: Path) -> None:
+    """No decision is a sentence for a person and nothing for a program."""
+    assert run(home, "log", "policy") == (0, "nothing was decided of policy\n")
+    assert run(home, "log", "policy", "--json") == (0, "")
 
 
 def test_a_person_cannot_become_another_by_a_variable(

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import re
-import shlex
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.core.console_blocks import blocks, commands_of, printed_by, run, steady, texts
 from typer.testing import CliRunner
 
 from fmos.settings import Settings, VersionSettings
@@ -21,8 +16,7 @@ from fmos_cli.commands.versions_changes import person
 from fmos_cli.main import app
 
 _PAGE = Path(__file__).parents[2] / "docs" / "versions.md"
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_WHEN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
+_WHEN = ((r"\d{4}-\d\d-\d\d \d\d:\d\d", "2026-11-22 02:40"),)
 
 
 @pytest.fixture
@@ -37,42 +31,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def printed_by(command: str) -> str:
-    """Return what a command prints: `fmos` in this process, anything else in a shell."""
-    program, *arguments = shlex.split(command)
-    if program == "fmos":
-        return CliRunner().invoke(app, arguments, prog_name="fmos").output
-    ran = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
-    )
-    return ran.stdout + ran.stderr
-
-
 def shown(block: str) -> str:
     """Return a console block as it comes out now: each command, then what it prints."""
-    out = ""
-    for line in block.splitlines():
-        if line.startswith("$ "):
-            out += f"{line}\n{printed_by(line[2:])}"
-    return _WHEN.sub("2026-11-22 02:40", out.replace(person(), "user:bob"))
+    out = "".join(f"$ {line}\n{run(line).output}" for line, _ in commands_of(block))
+    return steady(out.replace(person(), "user:bob"), _WHEN)
 
 
 def test_the_page_prints_what_it_says(home: Path) -> None:
     """Python blocks are one program, console blocks its commands; all is one session."""
     names: dict[str, Any] = {"__name__": "page"}
     printed, compared = "", 0
-    for found in _BLOCK.finditer(_PAGE.read_text(encoding="utf-8")):
-        language, text = found.groups()
-        if language == "python":
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(text, str(_PAGE), "exec"), names)
-            printed = out.getvalue()
-        elif language == "text":
-            assert printed == text
+    for block in blocks(_PAGE):
+        if block.language == "python":
+            printed = printed_by(block, _PAGE, names)
+        elif block.language == "text":
+            assert printed == block.text
             compared += 1
-        elif language == "console":
-            assert shown(text) == text
+        elif block.language == "console":
+            assert shown(block.text) == block.text
             compared += 1
     assert compared == 8
 
@@ -80,7 +56,7 @@ def test_the_page_prints_what_it_says(home: Path) -> None:
 def test_the_page_names_every_setting_and_metric() -> None:
     """The table of settings is the defaults, and no metric is missing."""
     page = _PAGE.read_text(encoding="utf-8")
-    block = next(text for language, text in _BLOCK.findall(page) if language == "toml")
+    block = texts(page, "toml")[0]
     assert Settings.model_validate(tomllib.loads(block)).versions == VersionSettings()
     for name in VersionSettings.model_fields:
         assert f"\n{name} = " in block
@@ -105,6 +81,3 @@ def _commands() -> list[Any]:
     for each in commands:
         each.name = each.name or each.callback.__name__
     return commands
-
-
-assert os.sep == "/"

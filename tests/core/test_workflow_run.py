@@ -19,6 +19,7 @@ from fmos.errors import (
     BindingError,
     CompensationError,
     DeniedError,
+    FormatError,
     NotFoundError,
 )
 from fmos.runtime.kernel import Kernel
@@ -327,6 +328,80 @@ def test_a_question_escalates_and_is_journalled(clocked: tuple[Kernel, FixedCloc
     assert [row.detail["to"] for row in rows] == ["bob", "eve"]
     clock.advance(61)
     assert runs.resume("r1").state == "failed"
+
+
+def _edit(kernel: Kernel, change: str, run: str = "r1") -> None:
+    """Change a question as anybody can who writes to kernel.db."""
+    with kernel.database.transaction():
+        sql = f"UPDATE workflow_wait SET {change} WHERE run = ?"
+        assert kernel.database.execute(sql, (run,)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["state = 'approved', answered_by = 'user:ada'", "comment = 'x'", "about = '[\"x\"]'"],
+)
+def test_an_answer_that_nobody_gave_is_refused(kernel: Kernel, change: str) -> None:
+    """A row that was edited counts for nothing: no run goes on by it, and nobody answers it."""
+    runs = runner(kernel, Crew().actors())
+    runs.start(release(), {"user_query": "q"}, run="r1")
+    _edit(kernel, change)
+    with pytest.raises(FormatError, match="was not written by FMOS, or was changed since"):
+        runs.resume("r1")
+    with pytest.raises(FormatError, match="fmos workflow cancel r1"):
+        runs.answer("r1", "approve_send", True, by="user:ada")
+    assert runs.runs.view("r1").run.state == "waiting"
+    assert runs.cancel("r1", by="user:ada").state == "cancelled"
+
+
+def test_the_answer_of_another_run_is_refused(kernel: Kernel) -> None:
+    """A seal is of one step of one run: copied, it approves nothing."""
+    runs = runner(kernel, Crew().actors())
+    for run in ("r0", "r1"):
+        runs.start(release(), {"user_query": "q"}, run=run)
+    runs.answer("r0", "approve_send", True, by="user:ada")
+    fields = "state, answered_by, asked_ns, seal"
+    _edit(kernel, f"({fields}) = (SELECT {fields} FROM workflow_wait WHERE run = 'r0')")
+    with pytest.raises(FormatError, match="does not count"):
+        runs.resume("r1")
+    assert runs.resume("r0").state == "done"
+
+
+def test_an_answer_without_a_seal_is_asked_for_again(kernel: Kernel) -> None:
+    """So are those of homes from before there were seals: none is believed, and none is in the way.
+
+    Nobody can tell such a row from one that somebody wrote into kernel.db.
+    """
+    runs = runner(kernel, Crew().actors())
+    runs.start(release(), {"user_query": "q"}, run="r1")
+    _edit(kernel, "seal = '', state = 'approved', answered_by = 'user:ada'")
+    assert runs.resume("r1").state == "waiting"
+    (question,) = runs.runs.pending()
+    assert (question.state, question.answered_by) == ("waiting", "")
+    _edit(kernel, "seal = ''")  # an open one can be answered at once
+    runs.answer("r1", "approve_send", True, by="user:ada")
+    assert runs.resume("r1").state == "done"
+
+
+def test_no_edited_row_lets_more_through_than_was_asked(kernel: Kernel) -> None:
+    """What an unsealed question says was consented to before is forgotten with its answer."""
+    runs = runner(kernel, Crew().actors())
+    runs.start(release(), {"user_query": "q"}, run="r1")
+    _edit(kernel, "seal = '', consented = '[\"email.send\", \"rm\"]'")
+    assert runs.answer("r1", "approve_send", True, by="user:ada").consented == ()
+
+
+def test_an_edited_question_holds_up_no_other(clocked: tuple[Kernel, FixedClock]) -> None:
+    """It never times out, and those of other runs do."""
+    kernel, clock = clocked
+    runs = runner(kernel, Crew().actors())
+    for run in ("r0", "r1"):
+        options = RunOptions(timeout_s=60)
+        runs.start(release(), {"user_query": "q"}, options=options, run=run)
+    _edit(kernel, "about = '[]'", "r0")
+    clock.advance(61)
+    assert expire_waits(kernel) == 1
+    assert runs.resume("r1").reason == "approve_send was denied by time-out"
 
 
 def test_with_four_eyes_the_requester_cannot_approve(kernel: Kernel) -> None:

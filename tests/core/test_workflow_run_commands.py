@@ -150,21 +150,31 @@ def test_nobody_is_two_people_by_a_variable(folder: Path, monkeypatch: pytest.Mo
 
 def test_wrong_options_name_the_way_out(folder: Path) -> None:
     """Nothing begins, and the sentence says what to write instead."""
+    chosen: Sequence[tuple[Sequence[str], str]] = (
+        (("--on-timeout", "shout"), "neither deny nor escalate:NAME"),
+        (("--effect", "a=maybe"), "none of volume, outside, idempotent"),
+    )
+    for words, hint in chosen:
+        said = start("plain", *words)
+        assert said.exit_code == 2, words
+        assert hint in said.output
     wrong: Sequence[tuple[Sequence[str], str]] = (
         (("--timeout", "soon"), "write one such as 30s, 5m, 1h or 2d"),
-        (("--on-timeout", "shout"), "neither `deny` nor `escalate:NAME`"),
+        (("--on-timeout", "escalate:"), "escalate:NAME"),
+        (("--actor", "a=true", "--actor", "a=false"), "names 'a' twice"),
         (("--effect", "a"), "is not NAME=VALUE"),
         (("--effect", "b=volume"), "which has no actor"),
-        (("--effect", "a=maybe"), "'volume', 'outside' or 'idempotent'"),
-        (("--actor", "a=nowhere:f"), "cannot be imported"),
-        (("--actor", "a='"), "is not a command"),
-        (("--inputs", "none.json"), "cannot read the inputs"),
+        (("--undo", "a=nowhere:f"), "cannot be imported"),
+        (("--undo", "a='"), "is not a command"),
+        (("--inputs", "none.json"), "cannot read 'none.json'"),
     )
     for words, hint in wrong:
         said = start("plain", *words)
         assert said.exit_code == 5, words
         assert hint in said.output
     assert "no file 'two'" in fmos("run", "two").output
+    assert fmos("run", "no/two.yaml").exit_code == 5
+    assert fmos("run", "/dev/null").exit_code == 4
     assert fmos("list").stdout == "no runs\n"
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.core.console_blocks import blocks, commands_of, printed_by, run, steady
 from typer.testing import CliRunner
 
 from fmos_cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "workflows.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _VARYING = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "(time)"),
     (r"\b(user|uid):\S+?(?=[;\s])", "(person)"),
@@ -25,18 +22,11 @@ _VARYING = (
 )
 
 
-def plain(text: str) -> str:
-    """What is the same on every machine and day."""
-    for pattern, word in _VARYING:
-        text = re.sub(pattern, word, text)
-    return text
-
-
 def said(command: str, folder: Path) -> str:
     """Run one command and return its output, and its error where it has one."""
-    done = CliRunner().invoke(app, ["--home", str(folder / "home"), *shlex.split(command)[1:]])
+    done = run(command, folder / "home")
     failed = [line for line in done.stderr.splitlines(True) if line.startswith("fmos: ")]
-    return plain(done.stdout + "".join(failed))
+    return steady(done.stdout + "".join(failed), _VARYING)
 
 
 def test_the_page_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,23 +34,19 @@ def test_the_page_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.Monkey
     names: dict[str, Any] = {"__name__": "page"}
     printed, compared = "", 0
     monkeypatch.chdir(tmp_path)
-    for language, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
-        file = re.match(r"# (\S+\.(?:yaml|py|sh))\n", text)
+    for block in blocks(PAGE):
+        file = re.match(r"# (\S+\.(?:yaml|py|sh))\n", block.text)
         if file:
-            (tmp_path / file[1]).write_text(text, encoding="utf-8")
-        elif language == "console":
-            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-                command, _, output = part.partition("\n")
+            (tmp_path / file[1]).write_text(block.text, encoding="utf-8")
+        elif block.language == "console":
+            for command, output in commands_of(block.text):
                 assert said(command, tmp_path) == output, command
                 compared += 1
-        elif language == "text":
-            assert printed == text
+        elif block.language == "text":
+            assert printed == block.text
             compared += 1
         else:
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(text, str(PAGE), "exec"), names)
-            printed = out.getvalue()
+            printed = printed_by(block, PAGE, names)
     names["kernel"].close()
     for module in ("crew", "sender"):
         del sys.modules[module]

@@ -4,8 +4,11 @@ import json
 import re
 import unicodedata
 
-DOUBT = re.compile(r"[\x00-\x1f\x7f\\%$*?\[{]|^[A-Za-z][A-Za-z0-9+.-]*:|^~|^\s|\s\Z")
+DOUBT = re.compile(
+    r"[\x00-\x1f\x7f\\%$*?\[{]|^[A-Za-z][A-Za-z0-9+.-]*:|^~|^\s|\s\Z|\s/|[^/]\.(?:/|\Z)"
+)
 GLOB = ((r"/\*\*/", "/(?:.*/)?"), (r"/\*\*\Z", "(?:/.*)?"), (r"\*\*", ".*"), (r"\*", "[^/]*"))
+LOOKS = re.compile(r"/|\\\\|~(\w*[/\\]|$)|\.\.?[/\\]|file:|[a-z]:[/\\](?!/)|%2[fe]|%7e")
 TOKEN = re.compile(
     "|".join(f"({pattern})" for pattern, _ in (*GLOB, (r"\?", "[^/]"))) + "|(.)", re.S
 )
@@ -81,6 +84,23 @@ def readable(table, rule, value):
     return not (below or above or (called and not value.startswith("/")))
 
 
+def looks_like_path(text):
+    low = unicodedata.normalize("NFKC", text).lower()
+    parts = re.split(r"[/\\]|%2f|%5c", low.replace("%2e", "."))
+    dots = any(part == ".." for part in parts[:-1]) or parts[-1].rstrip() == ".."
+    only = len(parts) > 1 or low.strip() == ".."
+    short = len(text) <= 4096 and "\n" not in text
+    return short and (bool(LOOKS.match(low.lstrip())) or (dots and only))
+
+
+def strays(table, rule, value):
+    if isinstance(value, str):
+        return looks_like_path(value) and not readable(table, rule, value)
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return isinstance(value, list) and any(strays(table, rule, each) for each in value)
+
+
 def innocuous(table, kind, name, arguments, now_ns):
     rule = next((each for each in table["rules"] if each["tool"] == name), None)
     if not table["issued_ns"] <= now_ns < table["expires_ns"] or kind not in table["local"]:
@@ -89,6 +109,7 @@ def innocuous(table, kind, name, arguments, now_ns):
         return False
     paths = rule["path_arguments"]
     others = [value for key, value in arguments.items() if key not in paths]
-    return not any(names(table["guarded"], value) for value in others) and all(
+    doubt = any(names(table["guarded"], v) or strays(table, rule, v) for v in others)
+    return not doubt and all(
         key in arguments and readable(table, rule, arguments[key]) for key in paths
     )

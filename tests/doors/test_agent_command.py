@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.threats.terminal import at_terminal
+from tests.threats.terminal import fmos as command
 from typer.testing import CliRunner, Result
 
 from fmos.runtime.kernel import Kernel
@@ -43,14 +45,17 @@ def test_the_states_of_an_agent(tmp_path: Path) -> None:
 
 
 def test_a_kill_is_asked_about(tmp_path: Path) -> None:
-    """Without a yes nothing happens; with one, or with --yes, the agent ends."""
+    """Without a person's yes nothing happens; with one, or with --yes, the agent ends."""
     fmos(tmp_path, "spawn", "writer")
-    for typed in ("n\n", "\n", ""):
+    asked = command(tmp_path, "agent", "kill", "writer", "--reason", "spam")
+    for typed in ("n", "", "\x04"):
+        code, said = at_terminal(asked, typed)
+        assert (code, "nothing was done" in said) == (1, True)
+    for typed in ("y\n", ""):  # of a pipe, which is nobody
         said = fmos(tmp_path, "kill", "writer", typed=typed)
-        assert said.exit_code == 1
-        assert state(tmp_path) == "running"
-    said = fmos(tmp_path, "kill", "writer", "--reason", "spam", typed="y\n")
-    assert said.exit_code == 0
+        assert (said.exit_code, "add --yes" in said.output) == (11, True)
+    assert state(tmp_path) == "running"
+    assert at_terminal(asked, "y")[0] == 0
     assert state(tmp_path) == "killed"
     assert fmos(tmp_path, "kill", "writer", "--yes").exit_code == 0
     text = fmos(tmp_path, "list").output

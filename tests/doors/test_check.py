@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.core.console_blocks import texts
 
 from fmos.client import connect
 from fmos.errors import ArgumentError
@@ -224,9 +225,9 @@ def test_policies_of_the_home_count(home: Path) -> None:
 def test_page_shows_what_the_command_prints(tmp_path: Path) -> None:
     """The example of docs/check.md, run as it stands there; only digests may differ."""
     page = (DOCS / "check.md").read_text(encoding="utf-8")
-    (tmp_path / "worker.yaml").write_text(_block(page, "yaml"), encoding="utf-8")
-    (tmp_path / "tools.json").write_text(_block(page, "json"), encoding="utf-8")
-    command, _, shown = _block(page, "console").partition("\n")
+    (tmp_path / "worker.yaml").write_text(texts(page, "yaml")[0], encoding="utf-8")
+    (tmp_path / "tools.json").write_text(texts(page, "json")[0], encoding="utf-8")
+    command, _, shown = texts(page, "console")[0].partition("\n")
     words = command.removeprefix("$ fmos check ").split()
     answer = subprocess.run(
         [sys.executable, "-m", "fmos_cli", "--home", str(tmp_path / "home"), "check", *words],
@@ -239,14 +240,8 @@ def test_page_shows_what_the_command_prints(tmp_path: Path) -> None:
 def test_python_of_the_page_runs() -> None:
     """The adapter of docs/check.md that forgets to ask is caught."""
     page = (DOCS / "check.md").read_text(encoding="utf-8")
-    source = _block(page, "python")
+    source = texts(page, "python")[0]
     # `source_of` looks into the file: here it is the page itself, at the block's own lines.
     lines = page[: page.index(source)].count("\n")
     code = compile("\n" * lines + source, str(DOCS / "check.md"), "exec")
     exec(code, {"__name__": "check"})
-
-
-def _block(page: str, language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert found
-    return found[1]

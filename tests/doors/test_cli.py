@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.threats.terminal import at_terminal, fmos
+
 from fmos.client import connect
 from fmos.types import Principal
 
@@ -40,11 +42,12 @@ def test_ask_approve_allow(home):
         assert "\x1b" not in listed.stdout
         document = json.loads(_fmos(home, "pending", "--json").stdout)
         assert [item["id"] for item in document["approvals"]] == [asked["approval"]]
-        assert _fmos(home, "approve", asked["approval"], "--reason", "fine").returncode == 0
+        code, _ = at_terminal(fmos(home, "approve", asked["approval"], "--reason", "fine"), "y")
+        assert code == 0
         again = {"operation": WRITE, "approval": asked["approval"]}
         assert client.call("trust_check", again)["decision"] == "allow"
         assert client.call("trust_check", again)["decision"] == "ask"
-    assert _fmos(home, "approve", asked["approval"]).returncode == 5
+    assert at_terminal(fmos(home, "approve", asked["approval"]), "y")[0] == 5
 
 
 def test_deny(home):
@@ -52,8 +55,8 @@ def test_deny(home):
     with connect(ADA, home=home, transport="inprocess") as client:
         client.call("trust_register_tools", {"tools": TOOLS})
         asked = client.call("trust_check", {"operation": WRITE})
-        said = _fmos(home, "approve", asked["approval"], "--deny", "--reason", "not on Fridays")
-        assert said.stdout == f"denied {asked['approval']}\n"
+        given = ("approve", asked["approval"], "--deny", "--reason", "not on Fridays")
+        assert at_terminal(fmos(home, *given), "") == (0, f"denied {asked['approval']}\n")
         verdict = client.call("trust_check", {"operation": WRITE, "approval": asked["approval"]})
     assert verdict["decision"] == "deny"
     assert "not on Fridays" in verdict["reasons"][0]["message"]
@@ -66,11 +69,9 @@ def test_nothing_waits(home):
 
 def test_unknown_approval(home):
     """An approval that does not exist is one sentence and exit code 8."""
-    answer = _fmos(home, "approve", "42")
-    assert answer.returncode == 8
-    assert (
-        answer.stderr == "fmos: there is no approval '42'; run `fmos pending` to see what waits\n"
-    )
+    code, said = at_terminal(fmos(home, "approve", "42"), "")
+    assert code == 8
+    assert said == "fmos: there is no approval '42'; run `fmos pending` to see what waits\n"
 
 
 def test_check_classes_registered_tools(home):

@@ -54,6 +54,8 @@ SERVERS = (
             "trust_table",
             "trust_pending",
             "trust_register_tools",
+            "trust_policy_dry_run",
+            "trust_explain",
             "audit_query",
             "audit_verify",
         },

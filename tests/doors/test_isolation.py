@@ -25,10 +25,12 @@ from typer.testing import CliRunner
 from fmos.client import connect
 from fmos.contract.parse import load_as
 from fmos.contract.workflow import Workflow
+from fmos.delegation.delegate import delegate
+from fmos.delegation.model import Scope
 from fmos.errors import FmosError, PrincipalError
+from fmos.runtime.agent_export import export_agent
 from fmos.runtime.kernel import Kernel
 from fmos.runtime.lifecycle import Lifecycle
-from fmos.runtime.transfer import export_agent
 from fmos.serving.discovery import discover
 from fmos.types import Principal
 from fmos.versions.model import Candidate
@@ -36,6 +38,8 @@ from fmos.versions.versions import Versions
 from fmos.workflow.runner import Runner
 from fmos_cli.main import app
 from fmos_trust.approvals import Approvals
+from fmos_trust.delegation.grants import Grants
+from fmos_trust.delegation.model import Source
 
 from .conftest import CONTRACT, daemon, issue, port_of
 
@@ -80,6 +84,7 @@ class World:
     token: str
     key: str
     plants: dict[str, Plant]
+    told: set[str] = field(default_factory=set)
 
 
 Attack = Callable[[Plant], list[dict[str, Any]]]
@@ -98,6 +103,13 @@ def _model(plant: Plant) -> dict[str, Any]:
 
 #: Per tool: calls with the ids of the victim. Each is also made in the victim's session, and as
 #: each way to write the victim's agent.
+_RULES = """
+apiVersion: agentos/v0.2
+kind: TrustPolicy
+name: ada
+rules: [{ id: never, tools: ["*"], effect: deny }]
+"""
+
 ATTACKS: dict[str, Attack] = {
     "memory_write": lambda p: [{"text": "mine"}, {"text": "mine", "namespace": p.who.tenant}],
     "memory_search": lambda p: [
@@ -124,7 +136,17 @@ ATTACKS: dict[str, Attack] = {
     ],
     "trust_observe": lambda p: [{"settled": [_settled(p)]}],
     "trust_table": lambda p: [{}],
+    "trust_policy_dry_run": lambda p: [
+        {"calls": [{"tool": "read_file", "arguments": {"path": p.marker}}]},
+        {"limit": 10_000},
+    ],
     "trust_pending": lambda p: [{}],
+    "trust_explain": lambda p: [
+        {},
+        {"id": p.run["id"]},
+        {"id": p.ids["model"]},
+        {"id": p.ids["approval"]},
+    ],
     "trust_register_tools": lambda p: [
         {"tools": [{"name": "deploy", "capability": "fs.read", "effect": "read"}]}
     ],
@@ -157,6 +179,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...] | str] = {
     ("serve",): "the doors themselves, which the rest of this file tries",
     ("demo",): "has a home of its own",
     ("pending",): _ADMINISTRATOR,
+    ("why",): ("--agent", "ada", "--tenant", "acme", "--json"),
     ("approve",): _ADMINISTRATOR,
     ("trust",): _ADMINISTRATOR,
     ("backup",): _ADMINISTRATOR,
@@ -168,7 +191,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...] | str] = {
     ("audit", "prove"): ("1", "--tenant", "acme"),
     ("audit", "export"): ("--to", "{contract}.jsonl", "--tenant", "acme", "--json"),
     ("audit", "checkpoint"): ("--tenant", "acme", "--json"),
-    ("audit", "rotate"): ("--tenant", "acme", "--json"),
+    ("audit", "rotate"): ("--tenant", "acme", "--yes", "--json"),
+    ("tools", "list"): ("--tenant", "acme", "--json"),
+    ("tools", "diff"): ("--tenant", "acme", "--json"),
+    ("tools", "approve"): ("--all", "--agent", "ada", "--tenant", "acme", "--yes", "--json"),
+    ("tools", "hints"): ("--tenant", "acme", "--json"),
     ("token", "list"): _ADMINISTRATOR,
     ("token", "revoke"): _ADMINISTRATOR,
     ("token", "issue"): ("--tenant", "acme", "--agent", "ada", "--json"),
@@ -197,6 +224,12 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...] | str] = {
     ("agent", "checkpoint"): ("ada-running", "--tenant", "acme", "--json"),
     ("agent", "restore"): ("ada-kept", "good", "--tenant", "acme", "--json"),
     ("agent", "fork"): ("ada-kept", "ada-forked", "--tenant", "acme", "--json"),
+    ("agent", "delegate"): ("ada", "ada-delegated", "--tenant", "acme", "--json"),
+    ("agent", "delegations"): ("--tenant", "acme", "--json"),
+    ("agent", "revoke"): ("ada-trusted", "--tenant", "acme"),
+    ("grant", "give"): ("ada", "--tool", "t", "--from", "m", "--tenant", "acme", "--yes", "--json"),
+    ("grant", "list"): ("--tenant", "acme", "--json"),
+    ("grant", "end"): _ADMINISTRATOR,
     ("agent", "export"): ("ada-kept", "{contract}.fmos", "--tenant", "acme", "--json"),
     ("agent", "import"): (
         "{moved}",
@@ -302,6 +335,20 @@ COMMANDS: dict[tuple[str, ...], tuple[str, ...] | str] = {
     ("versions", "watch"): _ADMINISTRATOR,
     ("replay",): (SESSION, "--agent", "bob", "--tenant", "acme", "--json"),
     ("report",): ("--tenant", "acme", "--by", "agent", "--json"),
+    ("policy", "draft"): _FILES,
+    ("policy", "lint"): ("{policy}", "--agent", "ada", "--tenant", "acme", "--json"),
+    ("policy", "show"): ("ada", "--tenant", "acme", "--json"),
+    ("policy", "test"): (
+        "{policy}",
+        "--agent",
+        "ada",
+        "--tenant",
+        "acme",
+        "--calls",
+        "{calls}",
+        "--json",
+    ),
+    ("policy", "explain"): ("read_file", "--agent", "ada", "--tenant", "acme", "--json"),
     ("traps", "train"): _FILES,
     ("traps", "eval"): _FILES,
     ("traps", "show"): ("ada", "--tenant", "acme", "--json"),
@@ -352,6 +399,9 @@ def _live(kernel: Kernel, moved: Path) -> None:
     kept = Principal(tenant="acme", agent="ada-kept")
     lives.checkpoint(kept, "good")
     export_agent(kernel, kept, moved)
+    sub = Principal(tenant="acme", agent="ada-trusted")
+    delegate(kernel, ATTACKER, sub, Scope(), ttl_s=3_600)
+    Grants(kernel).give(ATTACKER, Source(tool="m"), ["t"], ttl_s=3_600)
 
 
 def _propose(kernel: Kernel) -> None:
@@ -444,6 +494,9 @@ def test_no_tool_reaches_another(world, door, victim):
             for arguments in _variants(client, tool, plant):
                 said = _said(client, tool, arguments)
                 told = json.dumps(arguments)
+                world.told.update(_texts(arguments))
+                if tool == "trust_policy_dry_run":  # it tries the caller's own earlier calls
+                    said = _without(said, world.told)
                 assert plant.marker in told or plant.marker not in said, f"{tool} {told}: {said}"
     after = _state(world.home, victim)
     assert after.keys() == before.keys()
@@ -494,7 +547,11 @@ def test_no_command_reaches_another_tenant(world, path):
         "moved": world.home / "ada.moved",
         "key": world.key,
         "metric": world.home / "metric",
+        "policy": world.home / "contracts" / "ada.rules",
+        "calls": world.home / "contracts" / "ada.calls",
     }
+    places["policy"].write_text(_RULES)
+    places["calls"].write_text('{"tool": "read_file", "arguments": {"path": "/ada"}}\n')
     how = [word.format_map(places) for word in COMMANDS[path]]
     answer = CliRunner().invoke(app, ["--home", str(world.home), *path, *how])
     # 1: `check` found a gap; 24: a workflow waits for a person.
@@ -527,6 +584,22 @@ def _variants(client: Any, tool: str, plant: Plant) -> Iterator[dict[str, Any]]:
             yield {**arguments, name: getattr(who, name) or who.agent_key}
         # Account paths and branch names in the place of ids.
         yield {**arguments, "session": f"{SEGMENTS['agent']}/session:{SESSION}"}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in arguments, as an answer in JSON would hold it."""
+    if isinstance(value, str):
+        yield json.dumps(value)[1:-1]
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _without(said: str, told: set[str]) -> str:
+    """An answer without the texts that the caller itself has sent."""
+    for text in sorted(told, key=len, reverse=True):
+        said = said.replace(f'"{text}"', '""')
+    return said
 
 
 def _said(client: Any, tool: str, arguments: dict[str, Any]) -> str:

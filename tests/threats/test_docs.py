@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.core.console_blocks import commands, texts
 from tests.threats.terminal import QUESTION, alone, at_terminal
 
 _ROOT = Path(__file__).parents[2]
@@ -77,22 +78,15 @@ def test_the_page_on_project_policies_is_true(tmp_path: Path) -> None:
     (contracts / "ada.yaml").write_text(CONTRACT)
     policies = tmp_path / "project" / ".fmos" / "policies"
     policies.mkdir(parents=True)
-    document = re.findall(r"```yaml\n(.*?)```", _PROJECTS, flags=re.DOTALL)[0]
+    document = texts(_PROJECTS, "yaml")[0]
     (policies / "team.yaml").write_text(document)
     greedy = tmp_path / "greedy" / ".fmos" / "contracts"
     greedy.mkdir(parents=True)
     wide = CONTRACT.replace('"web.fetch"', '"process.run"').replace("50k", "900k")
     (greedy / "ada.yaml").write_text(wide)
-    blocks = re.findall(r"```console\n(.*?)```", _PROJECTS, flags=re.DOTALL)
-    assert len(blocks) == 3
-    for line, expected in _commands("".join(blocks)):
+    assert len(texts(_PROJECTS, "console")) == 3
+    for line, expected in commands(_PROJECTS):
         assert _plain(_run(line, tmp_path), tmp_path) == _plain(expected, tmp_path)
-
-
-def _commands(text: str) -> list[tuple[str, str]]:
-    """The commands of console blocks, each with what it prints."""
-    parts = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
-    return [(line, said) for line, _, said in (each.partition("\n") for each in parts)]
 
 
 def _run(line: str, folder: Path) -> str:

@@ -104,6 +104,7 @@ _NO_PATH = {
     "glob": "a pattern; test_searches_from_the_root", "snapshot": "a name",
     "snapshots": "names", "at": "test_other_states", "retention": "a number",
     "set_retention": "refused to a confined handle", "fork": "test_other_states",
+    "journal_keeper": "a name", "keep_journal": "refused to a confined handle",
     "on": "test_handles", "branches": "names", "delete_branch": "test_handles",
     "default_branch": "a name", "set_default_branch": "refused to a confined handle",
     "merge": "test_merges", "quota": "numbers", "set_quota": "needs system", "log": "test_rows",
@@ -403,6 +404,7 @@ def test_an_agent_touches_its_own_branches_only(volume: AgentFS) -> None:
         lambda: agent.diff("ada", "bob"), lambda: agent.delete_branch("bob"),
         lambda: fork.delete_branch("ada"), lambda: agent.set_default_branch("ada"),
         lambda: agent.set_retention(0), lambda: agent.gc(), lambda: agent.rekey("k"),
+        lambda: agent.keep_journal("me"),
         lambda: agent.fsck(repair=True), lambda: agent.set_quota(), lambda: agent.at("main"),
     ):  # fmt: skip
         with pytest.raises(PermissionDenied):

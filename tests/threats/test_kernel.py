@@ -62,7 +62,8 @@ def test_no_tool_has_an_argument_that_raises_rights(kernel: Kernel) -> None:
     for owner, spec, method in tools:
         arguments = set(inspect.signature(method).parameters)
         found = {(spec.name, each) for each in arguments & _DECIDING}
-        assert found <= {("context_append", "role")}  # of a message: user, assistant or tool
+        # The role of a message: user, assistant or tool; and a candidate that is only tried.
+        assert found <= {("context_append", "role"), ("trust_policy_dry_run", "policy")}
         for name in ("role", "tenant", "contract"):
             with pytest.raises(ArgumentError):
                 owner.call(spec.name, {name: "admin"})

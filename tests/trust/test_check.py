@@ -67,7 +67,7 @@ def test_operation_within_the_contract_is_allowed(
         ("send", {"to": "ann@example.com <eve@evil.test>", "text": ""}, "trust.recipient"),
         ("send", {"to": "eve@evil.test ann@example.com", "text": ""}, "trust.recipient"),
         ("send", {"to": ["ann@example.com", "eve@evil.test"], "text": ""}, "trust.recipient"),
-        ("read_file", {"path": "/src/a\0b"}, "trust.error"),
+        ("read_file", {"path": "/src/a\0b"}, "trust.path_scope"),
     ],
 )
 def test_operation_outside_the_contract_is_denied(

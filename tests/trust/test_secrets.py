@@ -7,8 +7,9 @@ from urllib.parse import quote
 import pytest
 
 from fmos.audit.keys import AuditKeys
+from fmos.redaction import find_secrets
 from fmos_trust.keyed import KeyedHash
-from fmos_trust.secrets import KnownSecret, find_known, find_secrets, known, masked
+from fmos_trust.secrets import KnownSecret, find_known, known, masked
 
 VALUE = "Zq8rT2mVx91LpW4k"
 

@@ -8,7 +8,7 @@ is cut first, and a piece that an earlier version had keeps the ciphertext that 
     plain:   "=" or "~" (turned), kind, NUL, body
     fields:  ".", msgpack of what the saver itself writes down, whatever the serializer is
     packed:  "z", zstd of a plain one; only of small ones, which the volume does not compress
-    sealed:  "#", pieces, index of the pieces, its cipher's name, both lengths;
+    cipher:  "#", pieces, index of the pieces, its cipher's name, both lengths;
              pieces and index are compressed and then encrypted
 """
 
@@ -29,7 +29,7 @@ from agentfs import chunker
 
 SMALL_BYTES = 4096
 _WORTH_PACKING = 200
-_AS_IS, _TURNED, _FIELDS, _PACKED, _SEALED = b"=", b"~", b".", b"z", b"#"
+_AS_IS, _TURNED, _FIELDS, _PACKED, _ENCRYPTED = b"=", b"~", b".", b"z", b"#"
 _LENGTHS = struct.Struct(">II")
 _local = threading.local()
 
@@ -45,7 +45,7 @@ class Codec:
 
     @property
     def encrypts(self) -> bool:
-        """Whether `seal` changes anything."""
+        """Whether `encrypt` changes anything."""
         return self._cipher is not None
 
     def dump(self, value: Any, *, pack: bool = True) -> bytes:
@@ -80,7 +80,7 @@ class Codec:
             body = data[end + 1 :]
         return self._plain.loads_typed((data[1:end].decode(), body))
 
-    def seal(self, data: bytes, before: bytes | None = None) -> bytes:
+    def encrypt(self, data: bytes, before: bytes | None = None) -> bytes:
         """Encrypt bytes where the serializer does, with the pieces that `before` has already."""
         if self._cipher is None:
             return data
@@ -89,44 +89,44 @@ class Codec:
         pieces: list[bytes] = []
         for piece in chunker.split(data, len(data)):
             key = blake3(piece).digest(16)
-            name, ciphertext = known.get(key) or self._encrypt(self._cipher, bytes(piece))
+            name, ciphertext = known.get(key) or self._encrypted(self._cipher, bytes(piece))
             index.append((key, name, len(ciphertext)))
             pieces.append(ciphertext)
-        name, ciphertext = self._encrypt(self._cipher, ormsgpack.packb(index))
+        name, ciphertext = self._encrypted(self._cipher, ormsgpack.packb(index))
         lengths = _LENGTHS.pack(len(name), len(ciphertext))
-        return b"".join((_SEALED, *pieces, ciphertext, name.encode(), lengths))
+        return b"".join((_ENCRYPTED, *pieces, ciphertext, name.encode(), lengths))
 
-    def open(self, stored: bytes) -> bytes:
-        """Return the bytes that `seal` was given.
+    def decrypt(self, stored: bytes) -> bytes:
+        """Return the bytes that `encrypt` was given.
 
         Raises:
             ValueError: the bytes are encrypted, and the saver's serializer is not, or has
                 another key.
         """
-        if not stored.startswith(_SEALED):
+        if not stored.startswith(_ENCRYPTED):
             return stored
-        return b"".join(self._decrypt(*piece) for _, piece in self._pieces(stored))
+        return b"".join(self._decrypted(*piece) for _, piece in self._pieces(stored))
 
     def _pieces(self, stored: bytes) -> Iterator[tuple[bytes, tuple[str, bytes]]]:
         """Yield the key, cipher name and ciphertext of each piece."""
-        if not stored.startswith(_SEALED):
+        if not stored.startswith(_ENCRYPTED):
             return
         end = len(stored) - _LENGTHS.size
         name_bytes, index_bytes = _LENGTHS.unpack(stored[end:])
         name = stored[end - name_bytes : end].decode()
         end -= name_bytes
-        index = self._decrypt(name, stored[end - index_bytes : end])
-        start = len(_SEALED)
+        index = self._decrypted(name, stored[end - index_bytes : end])
+        start = len(_ENCRYPTED)
         for key, piece_name, length in ormsgpack.unpackb(index):
             yield key, (piece_name, stored[start : start + length])
             start += length
 
     @staticmethod
-    def _encrypt(cipher: CipherProtocol, data: bytes) -> tuple[str, bytes]:
+    def _encrypted(cipher: CipherProtocol, data: bytes) -> tuple[str, bytes]:
         """Encrypt bytes; compressed first, because a volume cannot compress a ciphertext."""
         return cipher.encrypt(_compressor().compress(data))
 
-    def _decrypt(self, name: str, ciphertext: bytes) -> bytes:
+    def _decrypted(self, name: str, ciphertext: bytes) -> bytes:
         if self._cipher is None:
             raise ValueError(
                 "this checkpoint is encrypted: give the saver the EncryptedSerializer that wrote it"

@@ -97,7 +97,7 @@ class ItemFiles:
 
     def load(self, data: bytes) -> StoredItem:
         """Return the item that a file's bytes hold."""
-        return StoredItem(*self._codec.load(self._codec.open(data)))
+        return StoredItem(*self._codec.load(self._codec.decrypt(data)))
 
     def dump(self, value: Mapping[str, Any]) -> bytes:
         """Return the bytes of a value."""
@@ -110,7 +110,7 @@ class ItemFiles:
     def write(self, path: str, item: StoredItem) -> None:
         """Write an item, with the folders above it when they are not there yet."""
         fields = (getattr(item, name) for name in StoredItem.__slots__)
-        data = self._codec.seal(self._codec.dump_fields(*fields))
+        data = self._codec.encrypt(self._codec.dump_fields(*fields))
         try:
             self._fs.write(path, data)
         except FileNotFoundError:

@@ -31,6 +31,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
+from agentfs import AgentFS
 from fmos.client import Client, Governor, ToolDescriptor
 from fmos.errors import ArgumentError
 from fmos.tokens import TokenCounter, default_counter
@@ -48,6 +49,7 @@ from fmos.types import (
 from fmos_langgraph import messages as translate
 from fmos_langgraph.reader import NAME as READER
 from fmos_langgraph.reader import make_reader
+from fmos_langgraph.trials import Trials, done_on_fork
 
 ToolResult: TypeAlias = ToolMessage | Command[Any]
 ModelResult: TypeAlias = ModelResponse[Any] | AIMessage | ExtendedModelResponse[Any]
@@ -56,6 +58,9 @@ ModelResult: TypeAlias = ModelResponse[Any] | AIMessage | ExtendedModelResponse[
 #: False to refuse it, or the result where the answerer ran the call itself.
 Answer: TypeAlias = bool | str | ToolResult
 Ask: TypeAlias = Callable[[Operation, Verdict, ToolCallRequest], Answer | Awaitable[Answer]]
+
+#: Makes an agent's tools over the files of a fork, so that a call can be tried there.
+OnFork: TypeAlias = Callable[[AgentFS], Iterable[BaseTool]]
 
 #: Tells the gate a person's decision: approval id, approved or not, who decided, and why.
 Decide: TypeAlias = Callable[[str, bool, str, str], object]
@@ -90,6 +95,11 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         decide: Where an approval given through `Command(resume=...)` is recorded, such as
             `fmos_trust.approvals.Approvals(kernel).decide`. Without it the person approves with
             `fmos approve ID` before resuming.
+        files: The agent's own files, as its tools use them; with `on_fork`.
+        on_fork: Makes those tools that work on nothing but these files, over any handle. A call of
+            one of them that must be asked about runs on a fork first; the question shows the
+            difference, and a yes brings that about without running the tool again. The effect of
+            any other tool happens when it is approved, and the question says so.
         max_context_tokens: The window that messages must fit; the contract's figure.
         threshold_bytes: Longer tool outputs are paged out.
         max_output_tokens: What is reserved for an answer, beside the tokens sent.
@@ -103,6 +113,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         *,
         on_ask: Ask | None = None,
         decide: Decide | None = None,
+        files: AgentFS | None = None,
+        on_fork: OnFork | None = None,
         max_context_tokens: int = 16_000,
         threshold_bytes: int = 8_192,
         max_output_tokens: int = 1_024,
@@ -114,7 +126,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
                 "the client's principal names no session",
                 hint="connect with Principal(agent=..., session=...)",
             )
-        self.governor = Governor(client, on_step)
+        self.governor = Governor(client, on_step, obligations=("effect_done",))
+        self._trials = Trials(self.governor, files, on_fork)
         self._descriptors = tuple(tools)
         own_reader = all(descriptor.name != READER for descriptor in self._descriptors)
         self.tools: Sequence[BaseTool] = [make_reader(client)] if own_reader else []
@@ -186,6 +199,7 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return self._paged_in(operation, request, handler(request), start)
         verdict = self._first_verdict(operation, request)
         if verdict.decision is Decision.ASK:
+            verdict = self._trials.tried(operation, verdict, request)
             consent = self._consent(operation, verdict, request)
             if not isinstance(consent, Verdict):
                 return self._closed(operation, request, consent, perf_counter())
@@ -193,6 +207,9 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if not verdict.allowed:
             return _refused_tool(request, verdict)
         start = perf_counter()
+        done = done_on_fork(verdict)
+        if done is not None:
+            return self._closed(operation, request, _tool_message(request, done), start)
         try:
             with self.governor.running(operation):
                 result = handler(_with_arguments(request, verdict))
@@ -216,6 +233,7 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
             return await asyncio.to_thread(self._paged_in, operation, request, result, start)
         verdict = await asyncio.to_thread(self._first_verdict, operation, request)
         if verdict.decision is Decision.ASK:
+            verdict = await asyncio.to_thread(self._trials.tried, operation, verdict, request)
             consent = await self._aconsent(operation, verdict, request)
             if not isinstance(consent, Verdict):
                 return await asyncio.to_thread(
@@ -225,6 +243,10 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if not verdict.allowed:
             return _refused_tool(request, verdict)
         start = perf_counter()
+        done = done_on_fork(verdict)
+        if done is not None:
+            message = _tool_message(request, done)
+            return await asyncio.to_thread(self._closed, operation, request, message, start)
         try:
             with self.governor.running(operation):
                 result = await handler(_with_arguments(request, verdict))
@@ -414,7 +436,8 @@ class FmosMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         A resumed run comes here again from the start: nothing before `interrupt` has an effect.
         """
         waiting = self._asked.setdefault(operation.id, verdict.approval or "")
-        answer = interrupt(_question(operation, verdict, waiting))
+        effect = self._trials.shown(verdict)
+        answer = interrupt({**_question(operation, verdict, waiting), "effect": effect})
         said = answer if isinstance(answer, Mapping) else {"approved": answer is True}
         approved = said.get("approved") is True
         reason = str(said.get("reason", ""))

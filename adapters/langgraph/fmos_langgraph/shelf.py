@@ -158,7 +158,7 @@ class Shelf:
         data = self._codec.dump_fields(
             record.namespace, record.parent, told, record.values, record.folded
         )
-        self._save(self._place.checkpoint(record.id), self._codec.seal(data))
+        self._save(self._place.checkpoint(record.id), self._codec.encrypt(data))
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove checkpoints with their waiting writes, and the values that none names then."""
@@ -200,7 +200,7 @@ class Shelf:
         last = None
         if self._codec.encrypts and isinstance(before, str):
             last = self._fs.read(self._place.value(before))
-        self._save(self._place.value(name), self._codec.seal(data, last))
+        self._save(self._place.value(name), self._codec.encrypt(data, last))
 
     # -- waiting writes ---------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Shelf:
         """Append waiting writes of a checkpoint; `writes` says which of them count."""
         frames: list[bytes] = []
         for write in writes:
-            frame = self._codec.seal(self._codec.dump_fields(*write))
+            frame = self._codec.encrypt(self._codec.dump_fields(*write))
             frames += (_FRAME.pack(len(frame)), frame)
         path = self._place.writes(checkpoint_id)
         self._in_folder(self._fs.append, path, b"".join(frames))
@@ -225,7 +225,7 @@ class Shelf:
         while start < len(data):
             (length,) = _FRAME.unpack_from(data, start)
             start += _FRAME.size + length
-            write = Write(*self._codec.load(self._codec.open(data[start - length : start])))
+            write = Write(*self._codec.load(self._codec.decrypt(data[start - length : start])))
             key = (write.task_id, write.position)
             if write.position < 0 or key not in found:
                 found[key] = write
@@ -246,7 +246,7 @@ class Shelf:
             return None
         data = self._cache.get(node)
         if data is None:
-            data = self._codec.open(self._fs.read(path))
+            data = self._codec.decrypt(self._fs.read(path))
             self._cache.keep(node, data)
         return data
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
+from fmos.entered.labels import Labels
 from fmos.types import Record
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -21,6 +23,17 @@ class Session(Record):
     threshold_bytes: int
 
 
+class Message(Record):
+    """One message of a composed context. Items `system` and `dropped` are not the caller's."""
+
+    item: str
+    role: Role
+    text: str
+    name: str = ""
+    call_id: str = ""
+    replaced: bool = Field(default=False, description="a stub stands in for the text")
+
+
 class Item(Record):
     """One stored entry of a session. Never changed after it was written."""
 
@@ -34,6 +47,7 @@ class Item(Record):
     stub: str = Field(description="what stands in for the text; empty for a short text")
     tokens_raw: int
     tokens_stub: int
+    labels: Labels | None = Field(default=None, description="of a tool's output; null: not kept")
 
     @property
     def id(self) -> str:
@@ -55,6 +69,26 @@ class Item(Record):
         """Tokens of the shortest form."""
         return self.tokens_stub if self.stub else self.tokens_raw
 
+    @cached_property
+    def as_shown(self) -> Message:
+        """The message while there is room."""
+        return self._message(self.shown, replaced=self.text is None)
+
+    @cached_property
+    def as_stub(self) -> Message:
+        """The message in its shortest form."""
+        return self._message(self.stub, replaced=True)
+
+    def _message(self, text: str, *, replaced: bool) -> Message:
+        return Message(
+            item=self.id,
+            role=self.role,
+            text=text,
+            name=self.name,
+            call_id=self.call_id,
+            replaced=replaced,
+        )
+
 
 class Opened(Record):
     """A session that is open."""
@@ -73,17 +107,6 @@ class Appended(Record):
     handle: str | None = Field(description="reads the paged-out text with context_read")
     text: str = Field(description="what the model shall see")
     tokens: int
-
-
-class Message(Record):
-    """One message of a composed context. Items `system` and `dropped` are not the caller's."""
-
-    item: str
-    role: Role
-    text: str
-    name: str = ""
-    call_id: str = ""
-    replaced: bool = Field(default=False, description="a stub stands in for the text")
 
 
 class Composed(Record):

@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from fmos.entered.labels import UNKNOWN, Labels
+from fmos.entered.log import Entry
 from fmos.errors import ArgumentError, NotFoundError, PrincipalError
 from fmos.replay.recording import composed_summary
 from fmos.runtime.kernel import Kernel
@@ -97,6 +99,7 @@ class ContextService:
         )
         own = self._tokens(name) if name else MESSAGE_TOKENS
         raw = own + self._count(text)
+        labels = self._labels(principal, text) if role == "tool" else None
         recordings = self._kernel.recordings
         recordings.begin(principal)  # before the transaction: it may look at accounts
         with store.transaction():
@@ -114,6 +117,7 @@ class ContextService:
                 stub=stub,
                 tokens_raw=raw,
                 tokens_stub=own + self._count(stub),
+                labels=labels,
             )
             store.add(item, data if out else None)
             appended = Appended(
@@ -147,9 +151,9 @@ class ContextService:
         shown = {"tokens": composed.tokens, "tokens_raw": composed.tokens_raw, "budget": budget}
         detail = {"session": settings.session, **shown, "dropped": composed.dropped_handle}
         given = {"max_tokens": max_tokens, "items": list(chosen)}
-        call = self._kernel.recordings.call(
-            principal, "context_compose", given, composed_summary(composed.model_dump(mode="json"))
-        )
+        messages = [vars(message) for message in composed.messages]
+        answer = composed_summary({**vars(composed), "messages": messages})
+        call = self._kernel.recordings.call(principal, "context_compose", given, answer)
         self._kernel.record(principal, "context.compose", detail, call=call)
         return composed
 
@@ -167,10 +171,28 @@ class ContextService:
         text = _resolve(store, handle)
         if text is None:
             raise self._unknown(principal, store, settings.session, handle)
+        self._entered(principal, store, handle, text)
         if not pattern:
             return handles.span(text, offset, limit)
         lines = handles.matching_lines(text, pattern)
         return handles.span("\n".join(lines), offset, limit, matches=len(lines))
+
+    def _labels(self, principal: Principal, text: str) -> Labels | None:
+        """Return the labels of a tool's output; None where nobody keeps what entered."""
+        entered = self._kernel.entered
+        if not entered.keeps(principal):
+            return None
+        return entered.labels_of(principal, "tool", text) or UNKNOWN
+
+    def _entered(self, principal: Principal, store: SessionStore, handle: str, text: str) -> None:
+        """Let what is read again enter the session with its labels, unless it has already."""
+        match = _ITEM_HANDLE.match(handle)
+        item = store.item(int(match[1])) if match else None
+        if item is None or item.labels is None:
+            return
+        entered = self._kernel.entered
+        if entered.labels_of(principal, "tool", text) is None:
+            entered.add(principal, [Entry("tool", text, source=item.name, labels=item.labels)])
 
     def _composed(
         self, store: SessionStore, settings: Session, items: Sequence[Item], budget: int
@@ -219,10 +241,10 @@ class ContextService:
             tokens += note_tokens
         for item in items:
             if item.ordinal in chosen.whole:
-                messages.append(_message(item, item.shown, replaced=item.text is None))
+                messages.append(item.as_shown)
                 tokens += item.tokens_shown
             elif item.ordinal in chosen.reduced:
-                messages.append(_message(item, item.stub, replaced=True))
+                messages.append(item.as_stub)
                 tokens += item.tokens_stub
         return Composed(
             messages=tuple(messages), tokens=tokens, tokens_raw=raw, dropped_handle=handle
@@ -282,17 +304,6 @@ class ContextService:
             f"session {session!r} has no handle {handle[:80]!r}",
             hint="take the handle from a stub or a context_append result of this session",
         )
-
-
-def _message(item: Item, text: str, *, replaced: bool) -> Message:
-    return Message(
-        item=item.id,
-        role=item.role,
-        text=text,
-        name=item.name,
-        call_id=item.call_id,
-        replaced=replaced,
-    )
 
 
 def _note(count: int, handle: str) -> str:

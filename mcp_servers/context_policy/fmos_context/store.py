@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 
 from agentfs import AgentFS
 from fmos_context.model import Item, Session
@@ -30,15 +31,25 @@ class ItemCache:
 
     def get(self, volume: str, node: int, read: Callable[[], Item]) -> Item:
         """Return the item of the file version, reading it when it is not cached."""
-        key = (volume, node)
+        found = self.known(volume, (node,))[0]
+        return self.read(volume, node, read) if found is None else found
+
+    def known(self, volume: str, nodes: Iterable[int]) -> list[Item | None]:
+        """Return the items of file versions, with None for each that is not cached."""
+        found: list[Item | None] = []
         with self._lock:
-            item = self._items.get(key)
-            if item is not None:
-                self._items.move_to_end(key)
-                return item
+            for node in nodes:
+                item = self._items.get((volume, node))
+                if item is not None:
+                    self._items.move_to_end((volume, node))
+                found.append(item)
+        return found
+
+    def read(self, volume: str, node: int, read: Callable[[], Item]) -> Item:
+        """Read the item of a file version, and keep it."""
         item = read()
         with self._lock:
-            self._items[key] = item
+            self._items[volume, node] = item
             while len(self._items) > _CACHED_ITEMS:
                 self._items.popitem(last=False)
         return item
@@ -95,8 +106,12 @@ class SessionStore:
     def all(self) -> list[Item]:
         """Return every item in order, from one listing of the folder."""
         entries = self._fs.scandir(f"{self._folder}/items")
-        items = [self._parsed(entry.path, entry.stat.node) for entry in entries]
-        return sorted(items, key=lambda item: item.ordinal)
+        known = self._cache.known(self._volume, [entry.stat.node for entry in entries])
+        items = [
+            self._parsed(entry.path, entry.stat.node) if item is None else item
+            for entry, item in zip(entries, known, strict=True)
+        ]
+        return sorted(items, key=attrgetter("ordinal"))
 
     def text(self, item: Item) -> str:
         """Return an item's exact text."""

@@ -21,24 +21,16 @@ _CALL_SEPARATOR = re.compile(r"[,\s]+")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Items that are shown or dropped together, in order."""
+    """Items that are shown or dropped together, in order.
+
+    `whole` is its tokens with every text as long as the size rule allows, `least` with a stub for
+    every text that is not required and has one.
+    """
 
     items: tuple[Item, ...]
     required: bool
-
-    @property
-    def whole(self) -> int:
-        """Tokens with every text as long as the size rule allows."""
-        return sum(item.tokens_shown for item in self.items)
-
-    @property
-    def least(self) -> int:
-        """Tokens with a stub for every text that is not required and has one."""
-        return sum(self.cost_least(item) for item in self.items)
-
-    def cost_least(self, item: Item) -> int:
-        """Return what one of the unit's items costs at least."""
-        return item.tokens_shown if item.pinned or item.role == "user" else item.tokens_least
+    whole: int
+    least: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +62,20 @@ def group(items: Sequence[Item]) -> list[Unit]:
         elif item.role == "tool":
             owner = caller.get(item.call_id, owner) if item.call_id else owner
         members.setdefault(owner, []).append(item)
-    return [
-        Unit(tuple(unit), any(item.pinned or item.ordinal == last_user for item in unit))
-        for unit in members.values()
-    ]
+    return [_unit(items, last_user) for items in members.values()]
+
+
+def _unit(items: Sequence[Item], last_user: int) -> Unit:
+    required, whole, least = False, 0, 0
+    for item in items:
+        required = required or item.pinned or item.ordinal == last_user
+        whole += item.tokens_shown
+        least += _cost_least(item)
+    return Unit(tuple(items), required, whole, least)
+
+
+def _cost_least(item: Item) -> int:
+    return item.tokens_shown if item.pinned or item.role == "user" else item.tokens_least
 
 
 def everything(units: Sequence[Unit]) -> Window:
@@ -119,7 +121,7 @@ def _window(units: Sequence[Unit], kept: set[int], whole: set[int]) -> Window:
         for item in unit.items:
             if index not in kept:
                 dropped.append(item.ordinal)
-            elif index in whole or unit.cost_least(item) == item.tokens_shown:
+            elif index in whole or _cost_least(item) == item.tokens_shown:
                 shown.add(item.ordinal)
             else:
                 reduced.add(item.ordinal)

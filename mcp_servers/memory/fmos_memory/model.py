@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fmos.entered.labels import Labels
 from fmos.types import Record
 
 MemoryKind = Literal["episodic", "semantic", "procedural"]
@@ -22,6 +23,11 @@ class MemoryItem(Record):
     source: str = ""
     created_ns: int
     node: int | None = Field(default=None, description="immutable id of the stored version")
+    labels: Labels | None = Field(
+        default=None, description="of what its session had seen; null: nobody kept that"
+    )
+    agent: str = Field(default="", description="the key of the agent that wrote it")
+    session: str = Field(default="", description="in which session")
 
 
 class Hit(Record):

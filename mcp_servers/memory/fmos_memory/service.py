@@ -11,6 +11,8 @@ from itertools import islice
 from typing import Any
 
 from fmos import telemetry
+from fmos.entered.log import Entry
+from fmos.entered.store import Place
 from fmos.errors import ArgumentError, NotFoundError
 from fmos.runtime.kernel import Kernel
 from fmos.types import OperationKind, Principal, checked_id, new_id
@@ -56,6 +58,9 @@ class MemoryService:
             tags=_checked_tags(tags),
             source=source,
             created_ns=self._kernel.clock.now_ns(),
+            labels=self._kernel.entered.labels(principal),
+            agent=principal.agent_key,
+            session=principal.session,
         )
         given = {"text": text, "namespace": namespace, "kind": kind, "tags": list(tags)}
         with self._governed(principal, item, {**given, "source": source}):
@@ -74,8 +79,9 @@ class MemoryService:
         if namespace:
             checked_id(namespace, "a namespace")
         store = self._known(principal)
-        found = store.search(query, namespace) if store else iter(())
-        return SearchResult(hits=tuple(_hit(item, score) for item, score in islice(found, limit)))
+        found = list(islice(store.search(query, namespace), limit)) if store else []
+        self._entered(principal, [item for item, _ in found], _HIT_CHARACTERS)
+        return SearchResult(hits=tuple(_hit(item, score) for item, score in found))
 
     def get(self, principal: Principal, memory: str) -> MemoryItem:
         """Return one memory in full.
@@ -90,7 +96,31 @@ class MemoryService:
                 f"agent {principal.agent!r} has no memory {_shown(memory)}",
                 hint="find ids with memory_search; a restore also takes back later memories",
             )
+        self._entered(principal, [item], None)
         return item
+
+    def _entered(
+        self, principal: Principal, items: Sequence[MemoryItem], characters: int | None
+    ) -> None:
+        """Let what is remembered enter the session with its labels, where these are kept."""
+        entered = self._kernel.entered
+        if not items or not entered.keeps(principal):
+            return
+        entered.add(
+            principal,
+            [
+                Entry(
+                    "memory",
+                    item.text[:characters],
+                    source="memory",
+                    place=f"{item.namespace} {item.id}",
+                    labels=entered.now(
+                        item.labels, Place(principal.tenant, item.agent, item.session)
+                    ),
+                )
+                for item in items
+            ],
+        )
 
     def _store(self, principal: Principal) -> MemoryStore:
         return MemoryStore(self._kernel.agent_fs(principal))

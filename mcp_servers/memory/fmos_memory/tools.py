@@ -65,18 +65,20 @@ class MemoryTools(Toolset):
         namespace: Annotated[str, Field(description="only this one; empty: all")] = "",
         limit: Annotated[int, Field(ge=1, le=100, description="at most so many hits")] = 8,
         agent: str = "",
+        session: str = "",
     ) -> SearchResult:
         """Find memories by the words of a question, best match first.
 
         Use it at the start of a task, and before asking for something that may be known.
         """
-        return self._service.search(self.principal(agent), query, namespace, limit)
+        return self._service.search(self.principal(agent, session), query, namespace, limit)
 
     @tool("Get a memory", read_only=True, idempotent=True)
     def memory_get(
         self,
         id: Annotated[str, Field(description="the id that memory_search or memory_write gave")],
         agent: str = "",
+        session: str = "",
     ) -> MemoryItem:
         """Return one memory in full. Use it when a search hit was cut short."""
-        return self._service.get(self.principal(agent), id)
+        return self._service.get(self.principal(agent, session), id)

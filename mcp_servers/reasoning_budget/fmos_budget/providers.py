@@ -1,7 +1,7 @@
 """Which knob each model family has for reasoning, and where it goes in a request.
 
-A table with its date; nothing is fetched. The first entry whose pattern matches a model's name
-counts, so narrower names come first.
+A table as of November 2026; nothing is fetched. The first entry whose pattern matches a model's
+name counts, so narrower names come first.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
-
-AS_OF = "2026-11"
 
 Style = Literal["effort", "tokens", "toggle", "fixed"]
 Parameters = dict[str, Any]

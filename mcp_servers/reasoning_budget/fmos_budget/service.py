@@ -127,14 +127,16 @@ class BudgetService:
             code = f"agent.{standing.state}"
             return _deny(operation, code, standing.stopped, "lifecycle", policy)
         try:
-            self._kernel.permit(who, operation.kind)
+            self._kernel.permit(who, operation.kind, standing)
         except DeniedError as error:
             return _deny(operation, "budget.denied", str(error), "contract", policy)
         refused = _refused_model(operation, mandate.bounds)
         if refused:
             return _deny(operation, "budget.model", refused, "model-policy", policy)
         try:
-            held = self._kernel.reserve(who, _estimate(operation), operation=operation.id)
+            held = self._kernel.reserve(
+                who, _estimate(operation), operation=operation.id, standing=standing
+            )
         except BudgetExceededError as error:
             message = _exceeded(error, who.agent, mandate.contract)
             return _deny(operation, "budget.exceeded", message, "ledger", policy)

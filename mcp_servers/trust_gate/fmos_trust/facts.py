@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmos.canonical import content_digest
 from fmos.contract.model import AgentContract
+from fmos.redaction import texts_in
 from fmos.traps.manifest import ArgumentRole, Effect, ToolDescriptor
 from fmos.types import Operation, OperationKind
 from fmos_trust.commands import Judgement, judge_command
+from fmos_trust.delegation.model import Grant
+from fmos_trust.evidence.session import Evidence
 from fmos_trust.keyed import KeyedHash
+from fmos_trust.operators.paths import Links
+from fmos_trust.pins.model import NOTHING, InForce
+from fmos_trust.provenance.view import SessionView
 from fmos_trust.secrets import KnownSecret
+
+if TYPE_CHECKING:
+    from fmos.runtime.standing import Standing
+    from fmos_trust.policy.compiled import CompiledSet
 
 _EFFECT_OF_KIND: dict[OperationKind, Effect] = {
     OperationKind.FS_READ: "read",
@@ -47,11 +57,34 @@ class Facts:
     keyed: KeyedHash
     home: str
     tools: Mapping[str, ToolDescriptor] = field(default_factory=dict)
+    in_force: InForce = NOTHING
+    seen: SessionView | None = None
+    #: What binds the principal, and its lineage and account.
+    standing: Standing | None = None
+    #: The trust policies that bind it.
+    rules: CompiledSet | None = None
+    #: When the call is judged; 0 is now.
+    at_ns: int = 0
+    #: Whether nothing is to be written: it is only asked what would be decided.
+    dry: bool = False
+    #: In a dry run, the calls of a tool in the session and on a day.
+    counted: Callable[[str, str], tuple[int, int]] | None = None
+    #: Looks up the grants of authority to content; asked through `grants`.
+    granted: Callable[[], tuple[Grant, ...]] | None = None
+    #: Every name of the home, links followed.
+    private: tuple[str, ...] = ()
+    #: Opens the agent's files, to follow symbolic links; None without any.
+    files: Callable[[], Links | None] | None = None
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> Facts:
         """Return the same call with other arguments."""
         operation = self.operation.model_copy(update={"arguments": dict(arguments)})
         return dataclasses.replace(self, operation=operation)
+
+    @functools.cached_property
+    def grants(self) -> tuple[Grant, ...]:
+        """What a person said that a text may decide, as far as it counts now."""
+        return self.granted() if self.granted is not None else ()
 
     @functools.cached_property
     def pinned(self) -> str:
@@ -100,7 +133,35 @@ class Facts:
 
     def texts(self, role: ArgumentRole) -> list[str]:
         """Return every text in the arguments with that role."""
-        return [text for value in self.values(role) for text in texts_in(value)]
+        return [text for value in self.values(role) for text in texts_in(value, numbers=True)]
+
+    @functools.cached_property
+    def evidence(self) -> Evidence | None:
+        """What the session says of who asked for the call; None where nobody keeps it."""
+        if self.seen is None:
+            return None
+        return self.seen.judge(self.operation, self.descriptor, self.effect)
+
+    def provenance(self, pointer: str) -> frozenset[str]:
+        """Return where the value at a JSON pointer into the arguments came from.
+
+        Some of `user`, `system` (trusted tools), `contract`, `field` (of structured output),
+        `text` (which a stranger can write), `memory`, `agent`; `none` stands for a part of it that
+        stands nowhere. Empty where there is no such value, or nobody keeps what was seen.
+        """
+        value = _at(self.operation.arguments, pointer)
+        if self.seen is None or value is None:
+            return frozenset()
+        found = self.seen.came_from(value)
+        return found | {"contract"} if self._in_contract(value) else found
+
+    def _in_contract(self, value: Any) -> bool:
+        """Return whether every text of a value stands in the contract, letter by letter."""
+        if self.contract is None:
+            return False
+        named = {one for scope in self.contract.security.recipient_scopes() for one in scope}
+        texts = list(texts_in(value))
+        return bool(texts) and named.issuperset(texts)
 
     @functools.cached_property
     def judgement(self) -> Judgement:
@@ -121,16 +182,15 @@ class Facts:
         return (self.tool, self.capability, self.operation.kind.value, *derived)
 
 
-def texts_in(value: Any) -> Iterator[str]:
-    """Yield every text in a JSON value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield str(key)
-            yield from texts_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from texts_in(item)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
+def _at(arguments: Mapping[str, Any], pointer: str) -> Any:
+    """Return the value at a JSON pointer (RFC 6901), or None."""
+    found: Any = arguments
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping):
+            found = found.get(name)
+        elif isinstance(found, list | tuple) and name.isdigit() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return None
+    return found

@@ -7,10 +7,12 @@ of a short secret cannot be guessed back.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 
 from fmos.audit.keys import AuditKeys
 
 _PURPOSE = b"fmos_trust: secrets that a session has seen"
+_MULTIPLIER = b"fmos_trust.redaction: windows of eight characters"
 
 
 class KeyedHash:
@@ -22,3 +24,8 @@ class KeyedHash:
     def digest(self, value: bytes) -> bytes:
         """Return the keyed digest of a value."""
         return hashlib.blake2b(value, key=self._key, digest_size=16).digest()
+
+    @cached_property
+    def multiplier(self) -> int:
+        """An odd number of 64 bits that this key chooses, to hash eight bytes by multiplying."""
+        return int.from_bytes(self.digest(_MULTIPLIER)[:8], "little") | 1

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from fmos.types import Observation, Operation, Outcome, Principal, Record
+from fmos.types import Observation, Operation, Outcome, Principal, Reason, Record
 
-ApprovalState = Literal["pending", "approved", "denied", "used"]
+ApprovalState = Literal["pending", "approved", "denied", "used", "replaced"]
 
 
 class Settled(Record):
@@ -19,16 +19,30 @@ class Settled(Record):
     observation: Observation | None = None
 
 
+class ShownEffect(Record):
+    """What a call did on a fork, as a person is shown it."""
+
+    branch: str = Field(description="the fork that a yes merges")
+    digest: str = Field(description="of all that the merge changes; it must be the same then")
+    paths: tuple[tuple[str, str, int], ...] = Field(description="kind, path and size of each")
+    patch: str = Field(description="a unified diff without secrets, possibly cut")
+
+
 class Approval(Record):
     """One operation that waits, or waited, for a person."""
 
     id: str
     principal: Principal
     operation: str
+    server: str = Field(default="", description="the server that the tool is of")
+    kind: str = ""
     tool: str
     shown: str
     reasons: tuple[str, ...]
+    findings: tuple[Reason, ...] = ()
+    policy: str = Field(default="", description="digest of the contract and descriptor that judged")
     digest: str
+    nonce: str = Field(default="", description="makes the seal of each approval its own")
     state: ApprovalState
     created_ns: int
     expires_ns: int
@@ -37,6 +51,22 @@ class Approval(Record):
     boot: str = Field(default="", description="the boot of the machine on which it was made")
     up_until_ns: int = Field(default=0, description="until when, by the time since that boot")
     decided_seq: int = Field(default=0, description="the journal's last row when it was answered")
+    effect: ShownEffect | None = None
+    expired: bool = False
+
+    def escalated(self, now_ns: int) -> bool:
+        """Return whether half of the time for an answer has passed without one."""
+        return self.state == "pending" and now_ns * 2 >= self.created_ns + self.expires_ns
+
+
+class Tried(Record):
+    """On which fork a call ran before it was approved, and what it printed there."""
+
+    branch: str = ""
+    output: str = ""
+
+
+NOT_TRIED = Tried()
 
 
 class PendingApproval(Record):
@@ -57,15 +87,11 @@ class Pending(Record):
     approvals: tuple[PendingApproval, ...]
 
 
-class Settlement(Record):
-    """The outcome and the observation are noted."""
-
-    ok: bool = True
-    table: str = Field(default="", description="version of the agent's trap table as it is now")
-
-
 class Registration(Record):
-    """How many tools are registered, and the version of the trap table they give."""
+    """How many tools are in force, what waits, and the version of the trap table they give."""
 
     registered: int
     table_version: str
+    waiting: tuple[str, ...] = Field(
+        default=(), description="tools that are denied until a person runs `fmos tools approve`"
+    )

@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from fmos.contract.globs import in_system_area, normalise
+from fmos.contract.globs import in_system_area
+from fmos.contract.model import Security
+from fmos.redaction import keys_in, texts_in
 from fmos.types import Layer, Reason
-from fmos_trust.facts import Facts, texts_in
+from fmos_trust.facts import Facts
 from fmos_trust.findings import Finding, FindingEffect
+from fmos_trust.operators import OperatorError, PathValue, email_of, followed, path_of, shown
+from fmos_trust.reach import is_narrow
 from fmos_trust.secrets import KnownSecret, find_known
 
 Rule = Callable[[Facts], Reason | None]
 
 _ADDRESS = re.compile(r"[^<>]*<([^<>]+)>")
-_QUOTING = re.compile(r"['\"\\]")
 
 
 def has_contract(facts: Facts) -> Reason | None:
@@ -57,48 +60,43 @@ def has_capability(facts: Facts) -> Reason | None:
     )
 
 
-def outside_system_area(facts: Facts) -> Reason | None:
-    """No path, and no command, touches the kernel's own area or home."""
-    for path in _paths(facts):
-        if in_system_area(path.casefold()):
-            return _system_area(repr(path))
-    for text in facts.texts("command"):
-        plain = _QUOTING.sub("", text).casefold()
-        if "/.fmos" in plain or plain.startswith(".fmos") or " .fmos" in plain:
-            return _system_area("the command")
-        if facts.home.casefold() in plain:
-            return _system_area("the command")
-    return None
-
-
-def _system_area(what: str) -> Reason:
-    return Reason(
-        code="trust.system_area",
-        rule="system-area",
-        message=f"{what} touches the kernel's own area, which no tool may; "
-        "use the memory and context tools for what is kept there",
-    )
-
-
 def in_path_scope(facts: Facts) -> Reason | None:
-    """Every path is in the contract's scope, after `..` and `//` are resolved."""
+    """Every path is in the contract's scope, however a tool may read it, and links followed."""
     if facts.contract is None:
         return None
     security = facts.contract.security
     reads = facts.effect in ("read", "send")
     check = security.may_read if reads else security.may_write
-    for path in _paths(facts):
-        if in_system_area(path) or check(path):
+    for text in _paths(facts):
+        try:
+            path = path_of(text)
+            if is_narrow(security):
+                path = _followed(path, facts)
+        except OperatorError as error:
+            return _out_of_scope(str(error))
+        if all(in_system_area(reading) or check(reading) for reading in path.readings):
             continue
         verb = "read" if reads else "write"
         scopes = security.read_scopes() if reads else security.write_scopes()
-        return Reason(
-            code="trust.path_scope",
-            rule="path-scope",
-            message=f"{path!r} is outside of what this agent may {verb} "
-            f"({_listed(scopes)}); choose a path inside it, or ask the user",
+        return _out_of_scope(
+            f"{shown(text)} is outside of what this agent may {verb} "
+            f"({_listed(scopes)}); choose a path inside it, or ask the user"
         )
     return None
+
+
+def _followed(path: PathValue, facts: Facts) -> PathValue:
+    files = facts.files() if facts.files is not None else None
+    return path if files is None else followed(path, files)
+
+
+def _out_of_scope(message: str) -> Reason:
+    return Reason(
+        code="trust.path_scope",
+        rule="path-scope",
+        message=message,
+        change="give a path inside the contract's scope",
+    )
 
 
 def _listed(scopes: Iterable[Iterable[str]], nothing: str = "nothing") -> str:
@@ -112,7 +110,7 @@ def is_listed_recipient(facts: Facts) -> Reason | None:
         return None
     security = facts.contract.security
     for recipient in _recipients(facts.texts("recipient")):
-        if not recipient.split()[1:] and security.may_send_to(recipient):
+        if _may_send_to(recipient, security):
             continue
         listed = _listed(security.recipient_scopes(), nothing="nobody")
         return Reason(
@@ -124,9 +122,21 @@ def is_listed_recipient(facts: Facts) -> Reason | None:
     return None
 
 
+def _may_send_to(recipient: str, security: Security) -> bool:
+    """Return whether a recipient matches as it stands and, where it is an address, as one."""
+    if recipient.split()[1:] or not security.may_send_to(recipient):
+        return False
+    if "@" not in recipient[1:]:
+        return True
+    try:
+        return security.may_send_to(email_of(recipient).text)
+    except OperatorError:
+        return False
+
+
 def sends_no_secret(facts: Facts) -> Reason | None:
     """Nothing that leaves holds a secret that the agent has seen, plainly or encoded."""
-    hit = _first_secret(_leaving(facts), facts)
+    hit = _first_secret(leaving(facts), facts)
     if hit is None:
         return None
     return Reason(
@@ -169,7 +179,6 @@ def has_consent(facts: Facts) -> Reason | None:
 FORBIDDING: tuple[Rule, ...] = (
     has_contract,
     has_capability,
-    outside_system_area,
     in_path_scope,
     is_listed_recipient,
     sends_no_secret,
@@ -193,13 +202,9 @@ def contract_rules(facts: Facts) -> Iterator[Finding]:
 
 
 def _paths(facts: Facts) -> list[str]:
-    """Return the normalised paths; a tool whose path is left out works on the root."""
+    """Return the given paths; a tool whose path is left out works on the root."""
     texts = facts.texts("path")
-    if any("\0" in text for text in texts):
-        raise ValueError("a path holds a NUL byte")
-    if not texts and "path" in facts.roles.values():
-        texts = ["/"]
-    return [normalise(text) for text in texts]
+    return texts or (["/"] if "path" in facts.roles.values() else [])
 
 
 def _recipients(texts: Iterable[str]) -> list[str]:
@@ -208,10 +213,12 @@ def _recipients(texts: Iterable[str]) -> list[str]:
     return [part if isinstance(part, str) else part[1].strip() for part in named]
 
 
-def _leaving(facts: Facts) -> list[str]:
+def leaving(facts: Facts) -> list[str]:
     """Return the texts that leave: all of them for a tool that sends or executes."""
     if facts.effect in ("send", "execute"):
-        return list(texts_in(facts.operation.arguments))
+        given = facts.operation.arguments
+        # Names last: a secret may be split over two values with a name between them.
+        return [*texts_in(given, numbers=True, keys=False), *keys_in(given)]
     roles = ("url", "recipient", "command") + (("body",) if facts.effect == "read" else ())
     return [text for role in roles for text in facts.texts(role)]
 
@@ -219,5 +226,4 @@ def _leaving(facts: Facts) -> list[str]:
 def _first_secret(texts: Iterable[str], facts: Facts) -> KnownSecret | None:
     if not facts.secrets:
         return None
-    hits = (find_known(text, facts.secrets, facts.keyed) for text in texts)
-    return next((hit for hit in hits if hit is not None), None)
+    return find_known(texts, facts.secrets, facts.keyed)

@@ -6,15 +6,18 @@ Built on shlex with punctuation characters. Quoted punctuation is hidden from sh
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _PUNCTUATION = "();<>|&\n"
+_EXPANDED = "$*?[]{}~#"
 _SHIFT = 0xE000  # private use area: quoted punctuation travels through shlex as these
-_HIDE = str.maketrans({c: chr(_SHIFT + ord(c)) for c in _PUNCTUATION})
-_SHOW = str.maketrans({chr(_SHIFT + ord(c)): c for c in _PUNCTUATION})
+_HIDE = str.maketrans({c: chr(_SHIFT + ord(c)) for c in _PUNCTUATION + _EXPANDED})
+_HIDE_IN_DOUBLE = {code: to for code, to in _HIDE.items() if code != ord("$")}
+_SHOW = str.maketrans({chr(_SHIFT + ord(c)): c for c in _PUNCTUATION + _EXPANDED})
 #: What stands for a substitution in a word: its text is judged apart.
 COMPUTED = "$()"
 _OPERATORS = (
@@ -23,6 +26,13 @@ _OPERATORS = (
 )  # fmt: skip
 _REDIRECTIONS = frozenset(("&>>", "<<<", "<<", "<<-", "&>", ">>", ">|", ">&", "<&", "<>", "<", ">"))
 _DESCRIPTOR = re.compile(r"(?<![^\s();<>|&])\d+(?=[<>])")
+_LIVE = re.compile(r"\$|^-?[*?\[]|\{[^{}]*(?:,|\.\.)")
+_TRICKY_EXPANSION = re.compile(r"\$\{[^}]*[@!\[]")
+_QUOTES_IN_COMMENT = frozenset("'\"`\\$")
+#: Longer texts are not read: nobody types them, and reading takes time.
+MOST_CHARACTERS = 4_096
+_MOST_COMMANDS = 400
+_LONGEST_RUN = 64
 _PIPES = frozenset(("|", "|&"))
 _RESERVED = frozenset(
     ("{", "}", "!", "if", "then", "else", "elif", "fi", "do", "done", "while", "until", "coproc")
@@ -31,6 +41,12 @@ _RESERVED = frozenset(
 
 class UnreadableCommandError(ValueError):
     """The text is not a command line that this reader understands."""
+
+
+class Loose(str):
+    """A word that a shell expands, so that it may become other words, and options."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,12 @@ def read_line(text: str) -> Line:
     Raises:
         UnreadableCommandError: if it uses a form that is not understood, or a quote is open.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise UnreadableCommandError(f"it is longer than {MOST_CHARACTERS:,} characters")
     if "\0" in text or any(_SHIFT <= ord(c) < _SHIFT + 256 for c in text):
         raise UnreadableCommandError("it holds characters that no command needs")
+    if _TRICKY_EXPANSION.search(text):
+        raise UnreadableCommandError("it computes with ${..}")
     scanner = _Scanner(text.replace("\\\n", "").replace("\r", "\n"))
     scanner.run()
     # `2>` names a descriptor, not an argument.
@@ -70,7 +90,10 @@ def read_line(text: str) -> Line:
         tokens = list(lexer)
     except ValueError as error:
         raise UnreadableCommandError(str(error).rstrip(".").lower()) from error
-    return Line(tuple(_commands(list(_split(tokens)))), tuple(scanner.substitutions))
+    commands = tuple(itertools.islice(_commands(list(_split(tokens))), _MOST_COMMANDS))
+    if len(commands) + len(scanner.substitutions) >= _MOST_COMMANDS:
+        raise UnreadableCommandError(f"it has {_MOST_COMMANDS} commands and more")
+    return Line(commands, tuple(scanner.substitutions))
 
 
 class _Scanner:
@@ -99,14 +122,30 @@ class _Scanner:
             raise UnreadableCommandError("it uses $'..' quoting")
         elif self._opens_substitution(char):
             self._cut()
+        elif char == "#" and not self._quote and self._begins_word():
+            self._comment()
         else:
             self._emit(char, toggles=char == '"' or (char == "'" and not self._quote))
 
     def _emit(self, char: str, *, toggles: bool) -> None:
         if toggles:
             self._quote = "" if self._quote else char
-        self.out.append(char.translate(_HIDE) if self._quote and not toggles else char)
+        hidden = _HIDE if self._quote == "'" else _HIDE_IN_DOUBLE
+        self.out.append(char.translate(hidden) if self._quote and not toggles else char)
         self._at += 1
+
+    def _begins_word(self) -> bool:
+        return self._at == 0 or self.text[self._at - 1] in f" \t{_PUNCTUATION}"
+
+    def _comment(self) -> None:
+        """Pass over a comment; a shell that reads none must see the same commands."""
+        end = self.text.find("\n", self._at)
+        end = len(self.text) if end < 0 else end
+        comment = self.text[self._at : end]
+        if _QUOTES_IN_COMMENT & set(comment):
+            raise UnreadableCommandError("it has quotes in a comment")
+        self.out.append(comment)
+        self._at = end
 
     def _opens_substitution(self, char: str) -> bool:
         if char == "`" or self.text.startswith("$(", self._at):
@@ -121,7 +160,7 @@ class _Scanner:
         if end < 0:
             raise UnreadableCommandError("a substitution is not closed")
         self.substitutions.append(self.text[start:end])
-        self.out.append(COMPUTED.translate(_HIDE))
+        self.out.append(COMPUTED.translate(_HIDE_IN_DOUBLE))  # its `$` stays live
         self._at = end + 1
 
     def _closing(self, start: int) -> int:
@@ -140,12 +179,19 @@ class _Token:
     operator: bool
 
 
+def _word(token: str) -> str:
+    shown = token.translate(_SHOW)
+    return Loose(shown) if _LIVE.search(token) else shown
+
+
 def _split(tokens: list[str]) -> Iterator[_Token]:
     """Cut runs of punctuation such as `>&` or `)|` into operators."""
     for token in tokens:
         if token == "" or token[0] not in _PUNCTUATION:
-            yield _Token(token.translate(_SHOW), False)
+            yield _Token(_word(token), False)
             continue
+        if len(token) > _LONGEST_RUN:
+            raise UnreadableCommandError("it has a long run of operators")
         if token.startswith("()"):
             raise UnreadableCommandError("it defines a function")
         while token:

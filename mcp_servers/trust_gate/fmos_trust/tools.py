@@ -8,12 +8,15 @@ from pydantic import Field
 
 from fmos.runtime.jobs import Job
 from fmos.runtime.kernel import Kernel
-from fmos.serving.toolset import Toolset, tool
+from fmos.serving.toolset import Question, Toolset, tool
 from fmos.traps.manifest import ToolDescriptor
 from fmos.traps.table import TrapTable
-from fmos.types import Observation, Operation, Outcome, Principal, Verdict
+from fmos.types import Decision, Observation, Operation, Outcome, Principal, Verdict
 from fmos_trust.audit import MAX_ROWS, AuditCheck, AuditRows, AuditService
-from fmos_trust.model import Pending, Registration, Settled, Settlement
+from fmos_trust.model import Pending, Registration, Settled, Tried
+from fmos_trust.policy.dry_run import USUAL, DryRun, PolicyCall
+from fmos_trust.provenance.explain import Explanation
+from fmos_trust.redaction.model import Settlement, settlement
 from fmos_trust.service import TrustService
 
 
@@ -33,6 +36,17 @@ class TrustTools(Toolset):
         self._service = TrustService(kernel)
         self._audit = AuditService(kernel)
 
+    def question(self, name: str, answer: Any) -> Question | None:
+        """Return the question of an asking verdict, for a client that can ask its user."""
+        asks = name == "trust_check" and isinstance(answer, dict) and answer.get("approval")
+        if not asks or answer["decision"] != Decision.ASK or not self.kernel.settings.trust.elicit:
+            return None
+        return self._service.question(str(answer["approval"]))
+
+    def answered(self, question: Question, approve: bool, comment: str, by: str) -> None:
+        """Take what a person said to their client."""
+        self._service.answered(question, approve, comment, by)
+
     def export_state(self, who: Principal) -> dict[str, Any]:
         """Return the tools of an agent; digests of secrets mean nothing in another home."""
         return {"tools": [tool.model_dump(mode="json") for tool in self._service.tools(who)]}
@@ -46,8 +60,11 @@ class TrustTools(Toolset):
 
     def jobs(self) -> tuple[Job, ...]:
         """End approvals that nobody answered or used in time."""
-        every_s = self.kernel.settings.jobs.expire_s
-        return (Job("approvals.expire", every_s, lambda kernel, stop: self._service.expire()),)
+        every = self.kernel.settings.jobs
+        return (
+            Job("approvals.expire", every.expire_s, lambda kernel, stop: self._service.expire()),
+            Job("effects.forks", every.gc_s, lambda kernel, stop: self._service.sweep_orphans()),
+        )
 
     def happened(self, who: Principal, event: str, value: Any) -> None:
         """Bring about what a session depends on and no tool does, when it is run again."""
@@ -63,13 +80,20 @@ class TrustTools(Toolset):
         ] = [],  # noqa: B006
         agent: str = "",
         session: str = "",
+        effect: Annotated[
+            str, Field(description="the fork on which an asked call ran, as `run_on_fork` says")
+        ] = "",
+        output: Annotated[str, Field(description="what it printed there")] = "",
     ) -> Verdict:
         """Decide whether an operation may run: allow, deny or ask.
 
         Use it before every operation that the trap table does not class as innocuous. Repeat an
-        asked operation with its approval once a person has answered.
+        asked operation with its approval once a person has answered. An allowed one with the
+        obligation `effect_done` is done already: do not run it.
         """
-        return self._service.check(self.principal(agent, session), operation, approval, settled)
+        tried = Tried(branch=effect, output=output)
+        who = self.principal(agent, session)
+        return self._service.check(who, operation, approval, settled, tried)
 
     @tool("Settle an operation")
     def trust_settle(
@@ -83,8 +107,8 @@ class TrustTools(Toolset):
     ) -> Settlement:
         """Close one checked operation. Use it after each one, with the text it returned."""
         who = self.principal(agent, session)
-        self._service.settle(who, outcome, observation)
-        return Settlement(table=self._service.table_version(who))
+        shown = self._service.settle(who, outcome, observation)
+        return settlement(self._service.table_version(who), shown)
 
     @tool("Report what was observed")
     def trust_observe(
@@ -100,8 +124,8 @@ class TrustTools(Toolset):
         Use it when a run ends, for what no later check would carry.
         """
         who = self.principal(agent, session)
-        self._service.observe(who, settled)
-        return Settlement(table=self._service.table_version(who))
+        shown = self._service.observe(who, settled)
+        return settlement(self._service.table_version(who), shown)
 
     @tool("Get the trap table", read_only=True, idempotent=True)
     def trust_table(self, agent: str = "") -> TrapTable:
@@ -124,9 +148,47 @@ class TrustTools(Toolset):
     ) -> Registration:
         """Say which tools an agent has and what their arguments mean.
 
-        Use it once when an application starts; a tool of the same name is replaced.
+        Use it once when an application starts, with every tool of each server that it names. What
+        differs from what was accepted before waits until a person agrees.
         """
         return self._service.register(self.principal(agent), tools)
+
+    @tool("Try trust policies", read_only=True, idempotent=True)
+    def trust_policy_dry_run(
+        self,
+        policy: Annotated[
+            str | None, Field(description="the candidate's YAML; without it, what is in force")
+        ] = None,
+        calls: Annotated[
+            list[PolicyCall] | None, Field(description="calls to try; without them, recorded ones")
+        ] = None,
+        limit: Annotated[int, Field(ge=1, le=10_000, description="the last so many")] = USUAL,
+        agent: str = "",
+        session: str = "",
+    ) -> DryRun:
+        """Say which of your own calls a candidate trust policy would decide otherwise.
+
+        Use it before you propose a policy: nothing runs, and nothing is changed. Only a person can
+        put a policy in force.
+        """
+        return self._service.policy_dry_run(self.principal(agent, session), policy, calls, limit)
+
+    @tool("Explain a verdict", read_only=True, idempotent=True)
+    def trust_explain(
+        self,
+        id: Annotated[
+            str,
+            Field(description="of an operation or approval; empty: the session's last denial"),
+        ] = "",
+        agent: str = "",
+        session: str = "",
+    ) -> Explanation:
+        """Say why one of your own operations was allowed, asked about or denied.
+
+        Use it after a denial, to see which rule and which evidence decided, where each argument
+        came from, and what would change the verdict.
+        """
+        return self._service.explain(self.principal(agent, session), id)
 
     @tool("Read own audit rows", read_only=True, idempotent=True)
     def audit_query(

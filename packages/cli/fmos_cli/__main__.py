@@ -1,6 +1,6 @@
 """Runs the command: `python -m fmos_cli`."""
 
-from fmos_cli.main import main
+from fmos_cli.begin import fmos
 
 if __name__ == "__main__":
-    main()
+    fmos()

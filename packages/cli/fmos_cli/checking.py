@@ -28,7 +28,7 @@ from fmos.runtime.limits import limits_calls, limits_of
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Principal, checked_id
 from fmos_trust.approvals import Approvals
-from fmos_trust.store import TrustStore
+from fmos_trust.pins.keeper import pins_of
 
 _QUIET_S = 1.0
 
@@ -97,7 +97,7 @@ def _under_contract(request: Request) -> tuple[AgentContract, list[ToolDescripto
     if home.kernel_db.exists():  # to open a kernel would make one
         with Kernel.open(home.path) as kernel:
             lineage = kernel.agents.lineage(who)
-            tools = list(TrustStore(kernel.database).tools(who.tenant, lineage).values())
+            tools = list(pins_of(kernel).in_force(who.tenant, lineage).tools.values())
             standing = kernel.standing(who) if own is None else None
             if standing is not None and (effective := standing.mandate.contract) is not None:
                 return (

@@ -20,8 +20,10 @@ from fmos_cli.commands.doctor import EPILOG as DOCTOR_EPILOG
 from fmos_cli.commands.doctor import doctor
 from fmos_cli.commands.equivalent import EPILOG as EQUIVALENT_EPILOG
 from fmos_cli.commands.equivalent import equivalent
+from fmos_cli.commands.grant import grant_app
 from fmos_cli.commands.ledger import ledger_app
 from fmos_cli.commands.pending import pending
+from fmos_cli.commands.policy import policy_app
 from fmos_cli.commands.replay import EPILOG as REPLAY_EPILOG
 from fmos_cli.commands.replay import replay
 from fmos_cli.commands.report import EPILOG as REPORT_EPILOG
@@ -30,6 +32,7 @@ from fmos_cli.commands.restore import EPILOG as RESTORE_EPILOG
 from fmos_cli.commands.restore import restore
 from fmos_cli.commands.serve import serve
 from fmos_cli.commands.token import token_app
+from fmos_cli.commands.tools import tools_app
 from fmos_cli.commands.traps import traps_app
 from fmos_cli.commands.trust import trust
 from fmos_cli.commands.upgrade import EPILOG as UPGRADE_EPILOG
@@ -37,6 +40,8 @@ from fmos_cli.commands.upgrade import upgrade
 from fmos_cli.commands.verify import EPILOG as VERIFY_EPILOG
 from fmos_cli.commands.verify import verify
 from fmos_cli.commands.versions import versions_app
+from fmos_cli.commands.why import EPILOG as WHY_EPILOG
+from fmos_cli.commands.why import why
 from fmos_cli.commands.workflow import workflow_app
 from fmos_cli.failures import CommandGroup
 from fmos_cli.session import Session
@@ -86,11 +91,15 @@ app.command(epilog=UPGRADE_EPILOG)(upgrade)
 app.command(epilog=DOCTOR_EPILOG)(doctor)
 app.command(epilog=REPLAY_EPILOG)(replay)
 app.command(epilog=REPORT_EPILOG)(report)
+app.command(epilog=WHY_EPILOG)(why)
 app.add_typer(agent_app, name="agent")
 app.add_typer(audit_app, name="audit")
 app.add_typer(contract_app, name="contract")
+app.add_typer(grant_app, name="grant")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(policy_app, name="policy")
 app.add_typer(token_app, name="token")
+app.add_typer(tools_app, name="tools")
 app.add_typer(traps_app, name="traps")
 app.add_typer(versions_app, name="versions")
 app.add_typer(workflow_app, name="workflow")

@@ -14,9 +14,14 @@ def safe(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def is_watched() -> bool:
+    """Return whether standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
 def progress() -> Callable[[str, int], None]:
     """Return what prints a line a second about what is worked on, if somebody looks."""
-    if not sys.stderr.isatty():
+    if not is_watched():
         return lambda _what, _done: None
     last = time.monotonic()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fmos.clock import utc_text
+from fmos_cli.files import source
+from fmos_cli.moments import UNITS
+from fmos_cli.options import choice
 from fmos_cli.telling import safe
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 WAITING, FAILED = 24, 21
 
 _TEXTS = ("string", "text", "markdown", "html", "uri")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_EFFECTS = ("volume", "outside", "idempotent")
 _EXIT = {"done": 0, "cancelled": 0, "waiting": WAITING, "failed": FAILED}
 
 
@@ -37,6 +39,8 @@ def pairs(words: Iterable[str], option: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise ArgumentError(f"{option} {word!r} is not NAME=VALUE")
+        if name in found:
+            raise ArgumentError(f"{option} names {name!r} twice", hint="give each name once")
         found[name] = value
     return found
 
@@ -45,10 +49,10 @@ def seconds(text: str) -> float:
     """Return a time such as 90, 30s, 5m, 1h or 2d in seconds."""
     from fmos.errors import ArgumentError  # noqa: PLC0415 - keeps --help fast
 
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", text.strip())
     if match is None or not float(match[1]):
         raise ArgumentError(f"{text!r} is not a time", hint="write one such as 30s, 5m, 1h or 2d")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    return float(match[1]) * UNITS[match[2] or "s"]
 
 
 def options_of(
@@ -60,10 +64,16 @@ def options_of(
     *,
     four_eyes: bool,
 ) -> RunOptions:
-    """Return the options of a run."""
+    """Return the options of a run.
+
+    Raises:
+        ArgumentError: if one cannot be read.
+        BadParameter: if a word is none of those known.
+    """
     from pydantic import ValidationError  # noqa: PLC0415 - keeps --help fast
 
     from fmos.errors import ArgumentError  # noqa: PLC0415
+    from fmos.serving.validation import describe_validation  # noqa: PLC0415
     from fmos.workflow.model import RunOptions  # noqa: PLC0415
 
     fields: dict[str, Any] = {
@@ -74,14 +84,17 @@ def options_of(
         "four_eyes": four_eyes,
         "folder": str(Path.cwd()),
     }
+    for where in fields["effects"].values():
+        choice(where, _EFFECTS, "--effect")
+    for what in on_timeout:
+        if not what.startswith("escalate:"):
+            choice(what, ("deny", "escalate:NAME"), "--on-timeout")
     if on_timeout:
         fields["on_timeout"] = tuple(on_timeout)
     try:
         return RunOptions.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArgumentError(f"{where}: {first['msg']}") from error
+        raise ArgumentError(describe_validation(error)) from error
 
 
 def inputs_of(given: list[str], file: Path | None, workflow: Workflow) -> dict[str, Any]:
@@ -94,8 +107,10 @@ def inputs_of(given: list[str], file: Path | None, workflow: Workflow) -> dict[s
     found: dict[str, Any] = {}
     if file is not None:
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            found = json.loads(source(file).read_text(encoding="utf-8"))
+        except ArgumentError:  # which is a ValueError as well
+            raise
+        except (ValueError, RecursionError) as error:
             raise ArgumentError(f"cannot read the inputs in {str(file)!r}: {error}") from error
         if not isinstance(found, dict):
             raise ArgumentError(f"{str(file)!r} is not one JSON object")
@@ -120,8 +135,8 @@ def document_of(kernel: Kernel, name: str) -> Workflow:
     from fmos.errors import NotFoundError  # noqa: PLC0415
 
     path = Path(name)
-    if path.is_file():
-        return load_as(Workflow, read_text(path), name)
+    if "/" in name or (path.exists() and not path.is_dir()):
+        return load_as(Workflow, read_text(source(path)), name)
     found = kernel.contracts.workflow(name)
     if found is None:
         raise NotFoundError(
@@ -161,21 +176,10 @@ def finish(run: Run, *, as_json: bool) -> None:
     raise typer.Exit(_EXIT.get(run.state, 1))
 
 
-def require_person(yes: bool) -> None:
-    """Refuse to answer without a terminal, unless the caller says that a person decided."""
-    from fmos.errors import DeniedError  # noqa: PLC0415 - keeps --help fast
-
-    if not yes and not sys.stdin.isatty():
-        raise DeniedError(
-            "an answer needs a person at a terminal",
-            hint="run it at one, or add --yes where a person has decided",
-        )
-
-
 def lines_of(view: RunView) -> Iterator[str]:
     """Yield a run's lines: its steps, and what it waits for with what a person must see."""
     run = view.run
-    yield f"{run.run}  {run.workflow}  {run.state}, started {at(run.started_ns)}"
+    yield f"{run.run}  {run.workflow}  {run.state}, started {utc_text(run.started_ns)}"
     if run.requested_by:
         yield f"    by {run.requested_by}"
     if run.reason:
@@ -198,7 +202,7 @@ def waiting_lines(wait: Waiting) -> Iterator[str]:
     """Yield what waits for a person, and how to answer it."""
     about = f" to {', '.join(wait.about)}" if wait.about else ""
     of = f", asked of {wait.asked_of}" if wait.asked_of else ""
-    due = f", until {at(wait.due_ns)}" if wait.due_ns else ""
+    due = f", until {utc_text(wait.due_ns)}" if wait.due_ns else ""
     yield f"{wait.run} {wait.step} waits: {wait.kind}{about}{of}{due}"
     if wait.comment:
         yield f"    {wait.comment}"
@@ -206,8 +210,3 @@ def waiting_lines(wait: Waiting) -> Iterator[str]:
     if wait.kind in ("approval", "consent"):
         answers = "--approve | --deny"
     yield f"    fmos workflow answer {wait.run} {wait.step} {answers}"
-
-
-def at(time_ns: int) -> str:
-    """Return a moment in UTC as a person reads it."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -66,6 +67,17 @@ class FixedClock:
     def set_back(self, seconds: float) -> None:
         """Set the time of day back, as a person could; no time passes."""
         self._now_ns -= int(seconds * 1_000_000_000)
+
+
+def utc_text(time_ns: int, to: str = "seconds", *, between: str = " ") -> str:
+    """Return nanoseconds since the Unix epoch as a person reads them, in UTC, which it leaves out.
+
+    `to` says how exactly, in the words of `datetime.isoformat`; what is smaller is cut off.
+    `between` stands between day and time.
+    """
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
+    return moment.isoformat(between, to)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmos.errors import HomeError
+from fmos.errors import HomeError, NotFoundError
 from fmos.types import checked_id
 
 #: The folders that every home has.
@@ -53,6 +53,39 @@ class Home:
         if not os.access(root, os.W_OK | os.X_OK):
             raise HomeError(f"no permission to write to the FMOS home {str(root)!r}", hint=hint)
         return cls(root)
+
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> Home:
+        """Return the home at a path without making anything of it.
+
+        Raises:
+            HomeError: if there is none.
+        """
+        root = Path(path).expanduser().absolute()
+        try:
+            found = any((root / name).exists() for name in ("kernel.db", *FOLDERS))
+        except OSError as error:
+            raise HomeError(
+                f"cannot look into {str(root)!r}: {error.strerror}", hint="check its permissions"
+            ) from error
+        if not found:
+            raise HomeError(
+                f"there is no FMOS home at {str(root)!r}",
+                hint="name another with --home or FMOS_HOME; `fmos serve` makes one there, and"
+                " `fmos --home DIR demo` one to look at",
+            )
+        return cls(root)
+
+    def require_tenant(self, tenant: str) -> None:
+        """Refuse a tenant that is not there; looking for one makes none.
+
+        Raises:
+            NotFoundError: naming those that are there.
+        """
+        known = self.tenants()
+        if tenant not in known:
+            there = f"there are {', '.join(known)}" if known else "nothing was recorded yet"
+            raise NotFoundError(f"there is no tenant {tenant!r} in {str(self.path)!r}", hint=there)
 
     @property
     def contracts(self) -> Path:

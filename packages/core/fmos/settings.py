@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fmos.errors import HomeError
 
 FILE_NAME = "fmos.toml"
+
+
+def _zone(name: str) -> str:
+    """Return a time zone's name that this machine knows."""
+    try:
+        return name if name == "UTC" else str(ZoneInfo(name))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is no time zone known here; write Europe/Berlin") from error
 
 
 class Section(BaseModel):
@@ -31,6 +40,11 @@ class AuditSettings(Section):
     )
     checkpoint_seconds: float = Field(
         default=60, gt=0, description="sign when a row has waited so long for a checkpoint"
+    )
+    keep_days: float = Field(
+        default=30,
+        ge=0,
+        description="journal rows stay so long, also if `history_retention` is less",
     )
     export_to: str = Field(
         default="", description="a folder outside the home that gets a copy of every checkpoint"
@@ -118,6 +132,60 @@ class DriverSettings(Section):
     options: dict[str, dict[str, Any]] = Field(default={}, description="by the plug-in's name")
 
 
+class TrustSettings(Section):
+    """`[trust]`: how the trust gate judges, beside what contracts and policies say."""
+
+    evidence: Literal["enforce", "shadow", "off"] = Field(
+        default="enforce",
+        description="who asked for a call: stop it, only note what would be stopped, or do not ask",
+    )
+    trusted_tools: tuple[str, ...] = Field(
+        default=(), description="names or globs of tools into whose output no stranger can write"
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="in which rules name hours and days"
+    )
+    evidence_keep_days: float = Field(
+        default=30, ge=0, description="what entered a session is known so long; 0: for ever"
+    )
+    secrets_keep_days: float = Field(
+        default=30, ge=0, description="a seen secret is recognised so long; 0: for ever"
+    )
+    redact_outputs: tuple[str, ...] = Field(
+        default=("secrets",), description="classes or rules hidden from models in what tools return"
+    )
+    redact_arguments: tuple[str, ...] = Field(
+        default=(), description="classes or rules taken out of what leaves; secrets never leave"
+    )
+    reversible: tuple[str, ...] = Field(
+        default=(), description="classes or rules hidden by a token that leads back to the value"
+    )
+    restore_for: tuple[str, ...] = Field(
+        default=(), description="names or globs of tools that get the values of such tokens"
+    )
+    approve_within_s: float = Field(
+        default=600, gt=0, le=30 * 86_400, description="what nobody answers so long is refused"
+    )
+    approvers: tuple[str, ...] = Field(
+        default=(), description="who may answer, such as `user:ann`; empty: who is at a terminal"
+    )
+    escalate_to: tuple[str, ...] = Field(
+        default=(), description="who may answer as well when half of the time has passed"
+    )
+    max_pending: int = Field(default=20, ge=1, description="calls of one agent that may wait")
+    draft_command: tuple[str, ...] = Field(
+        default=(),
+        description="asked by `fmos policy draft` to put a text into controlled English: a model",
+    )
+    elicit: bool = Field(
+        default=True, description="ask through a client that can ask its user (MCP elicitation)"
+    )
+    pins: Literal["first_use", "approve"] = Field(
+        default="first_use",
+        description="an application's first catalogue of tools counts at once, or after approval",
+    )
+
+
 class Settings(Section):
     """All settings of a home."""
 
@@ -127,6 +195,7 @@ class Settings(Section):
     versions: VersionSettings = VersionSettings()
     jobs: JobSettings = JobSettings()
     drivers: DriverSettings = DriverSettings()
+    trust: TrustSettings = TrustSettings()
 
 
 def read_settings(home: Path) -> Settings:

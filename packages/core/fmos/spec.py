@@ -19,6 +19,7 @@ from fmos.contract.catalogue import Catalogue
 from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
 from fmos.contract.policy import Policy
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.contract.workflow import Workflow
 from fmos.equivalence.model import Report as EquivalenceReport
 from fmos.ledger.model import Balance, Reservation
@@ -50,6 +51,7 @@ _RECORDS: dict[str, type[BaseModel]] = {
     "step": Step,
     "tool-descriptor": ToolDescriptor,
     "trap-table": TrapTable,
+    "trust-policy": TrustPolicy,
     "verdict": Verdict,
     "verification-result": Result,
     "workflow": Workflow,

@@ -17,8 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 from fmos.errors import ArgumentError
 
 TenantId = NewType("TenantId", str)
-AgentId = NewType("AgentId", str)
-SessionId = NewType("SessionId", str)
 
 DEFAULT_TENANT = TenantId("default")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from fmos_cli.commands.agent_delegate import delegate, delegations, revoke
 from fmos_cli.commands.agent_life import fork, kill, list_, pause, resume, show, spawn
 from fmos_cli.commands.agent_states import checkpoint, export, import_, restore
 
@@ -25,3 +26,8 @@ agent_app.command(epilog="Example:  fmos agent checkpoint writer --name before-r
 agent_app.command(epilog="Example:  fmos agent restore writer before-review")(restore)
 agent_app.command(epilog="Example:  fmos agent export writer writer.fmos")(export)
 agent_app.command("import", epilog="Example:  fmos agent import writer.fmos --as writer-2")(import_)
+agent_app.command(
+    epilog="Example:  fmos agent delegate writer checker --capability fs.read --expires 1h"
+)(delegate)
+agent_app.command(epilog="Example:  fmos agent delegations --tenant acme --json")(delegations)
+agent_app.command(epilog="Example:  fmos agent revoke checker --reason 'it is done'")(revoke)

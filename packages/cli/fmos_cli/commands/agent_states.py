@@ -14,13 +14,15 @@ from fmos_cli.commands.agent_life import (
     ApplicationOption,
     JsonOption,
     TenantOption,
-    principal,
 )
+from fmos_cli.files import ForceOption, source, target
 from fmos_cli.person import person
+from fmos_cli.principals import principal
 from fmos_cli.session import Session
 
 if TYPE_CHECKING:
-    from fmos.runtime.transfer import Exported, Imported
+    from fmos.runtime.agent_export import Exported
+    from fmos.runtime.agent_import import Imported
 
 
 def checkpoint(
@@ -40,7 +42,7 @@ def checkpoint(
 
     who = principal(tenant, application, agent)
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=False) as kernel:
         made = Lifecycle(kernel).checkpoint(who, name, message=message, person=person())
     typer.echo(json.dumps(made.model_dump(mode="json"), indent=2) if as_json else made.name)
 
@@ -63,7 +65,7 @@ def restore(
 
     who = principal(tenant, application, agent)
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=False) as kernel:
         done = Lifecycle(kernel).restore(who, checkpoint, person=person())
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json"), indent=2))
@@ -75,7 +77,8 @@ def restore(
 def export(
     context: typer.Context,
     agent: AgentArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
+    force: ForceOption = False,
     tenant: TenantOption = "default",
     application: ApplicationOption = "",
     as_json: JsonOption = False,
@@ -85,12 +88,13 @@ def export(
     With it go its contract, its tools and, as evidence, the journal's rows of it. Exit code 5: the
     file exists, or the agent's files lie over a host directory; 8: there is no such agent.
     """
-    from fmos.runtime.transfer import export_agent  # noqa: PLC0415 - keeps --help fast
+    from fmos.runtime.agent_export import export_agent  # noqa: PLC0415 - keeps --help fast
 
     who = principal(tenant, application, agent)
+    target(file, force=force)
     session: Session = context.obj
-    with session.open() as kernel:
-        done = export_agent(kernel, who, file, person=person())
+    with session.open(make=False) as kernel:
+        done = export_agent(kernel, who, file, person=person(), replace=force)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json"), indent=2))
         return
@@ -123,12 +127,12 @@ def import_(
     It gets no rights by that: its contract is laid aside for a person to install. Exit code 5: the
     file is unsigned, altered or of an unknown key, or the id is taken; 13: it is no such file.
     """
-    from fmos.runtime.transfer import import_agent  # noqa: PLC0415 - keeps --help fast
+    from fmos.runtime.agent_import import import_agent  # noqa: PLC0415 - keeps --help fast
 
     session: Session = context.obj
     with session.open() as kernel:
         done = import_agent(
-            kernel, file, tenant=tenant, application=application, agent=new_agent,
+            kernel, source(file), tenant=tenant, application=application, agent=new_agent,
             trust_keys=trust_key or (), install_contract=install_contract, paused=paused,
             person=person(),
         )  # fmt: skip

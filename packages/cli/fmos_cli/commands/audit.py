@@ -6,12 +6,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos.clock import utc_text
+from fmos_cli.files import ForceOption, source, target
+from fmos_cli.moments import SINCE_HELP, UNTIL_HELP, is_number, moment_ns
+from fmos_cli.options import refuse_unused
+from fmos_cli.person import YesOption, agree
 from fmos_cli.session import Session
 from fmos_cli.telling import safe
 
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 #: What `verify` ends with when something is not as it was written.
 BAD = 20
 
-_NS = 1_000_000_000
 _LATER = 1.0
 
 audit_app = typer.Typer(
@@ -34,8 +37,8 @@ audit_app = typer.Typer(
 
 TenantOption = Annotated[str, typer.Option(help="The tenant.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-SinceOption = Annotated[int, typer.Option(min=0, help="Only rows after this number.")]
-UntilOption = Annotated[int | None, typer.Option(min=1, help="Only rows up to this number.")]
+SinceOption = Annotated[str, typer.Option(metavar="WHEN", help=SINCE_HELP)]
+UntilOption = Annotated[str, typer.Option(metavar="WHEN", help=UNTIL_HELP)]
 
 
 @audit_app.command(epilog="Example:  fmos audit show --agent writer --kind op.intent --last 20")
@@ -45,8 +48,8 @@ def show(
     session: Annotated[str, typer.Option(help="Only this session's rows.")] = "",
     kind: Annotated[str, typer.Option(help="Only rows of this kind, such as op.intent.")] = "",
     operation: Annotated[str, typer.Option(help="Only rows of the operation of this id.")] = "",
-    since: SinceOption = 0,
-    until: UntilOption = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
     last: Annotated[int, typer.Option(min=1, help="At most so many rows, the newest.")] = 50,
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
@@ -55,10 +58,11 @@ def show(
     from fmos.audit.query import Wanted, rows_of  # noqa: PLC0415 - keeps --help fast
 
     own: Session = context.obj
-    wanted = Wanted(
-        agent=agent, session=session, kind=kind, operation=operation, since=since, until=until
-    )
-    with own.open() as kernel:
+    with own.look() as kernel:
+        after, up_to = _rows(kernel, tenant, since, until)
+        wanted = Wanted(
+            agent=agent, session=session, kind=kind, operation=operation, since=after, until=up_to
+        )
         found = rows_of(kernel, tenant, wanted, last)
     if as_json:
         typer.echo(json.dumps({"tenant": tenant, "rows": found}, indent=2))
@@ -88,24 +92,29 @@ def verify(
     """Check every row, checkpoint and signature; or a proof or export, without the home.
 
     Names the first bad row, and says what cannot be seen. Exit code 20: something is not as it was
-    written; 8, 13, 14: what is needed is missing, no such file, or cannot be read.
+    written; 5: a file cannot be read, is of another tenant, or KEY is no key; 8: no such tenant.
     """
     own: Session = context.obj
-    if proof is not None:
-        _say_checked(*_checked(lambda keys: _check_proof(proof, keys), own, tenant, key), as_json)
-    elif export is not None:
-        _say_checked(*_checked(lambda keys: _check_export(export, keys), own, tenant, key), as_json)
-    else:
+    if proof is None and export is None:
+        refuse_unused(context, "needs --proof or --export: the home's own keys are used", "key")
         _verify_home(own, tenant, checkpoint, as_json)
+        return
+    if proof is not None:
+        refuse_unused(context, "does not go with --proof", "export", "checkpoint")
+        found, ok = _checked(_check_proof, source(proof), own, tenant, key)
+    else:
+        assert export is not None
+        refuse_unused(context, "does not go with --export", "checkpoint")
+        found, ok = _checked(_check_export, source(export), own, tenant, key)
+    _say_checked(found, ok, as_json)
 
 
 def _verify_home(own: Session, tenant: str, files: list[Path], as_json: bool) -> None:
     from fmos.audit.copies import read_outside  # noqa: PLC0415 - keeps --help fast
     from fmos.audit.verify import verify as check  # noqa: PLC0415
 
-    notes = [note for path in files for note in read_outside(path)]
-    with own.open() as kernel, _telling("rows checked") as tell:
-        _require(kernel, tenant)
+    notes = [note for path in files for note in read_outside(source(path))]
+    with own.look() as kernel, _telling("rows checked") as tell:
         report = check(kernel, tenant, notes, tell)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
@@ -119,7 +128,7 @@ def _verify_home(own: Session, tenant: str, files: list[Path], as_json: bool) ->
 @audit_app.command(epilog="Example:  fmos audit prove --operation 0197c2ad... > proof.json")
 def prove(
     context: typer.Context,
-    row: Annotated[int, typer.Argument(min=0, help="The row's number.")] = 0,
+    row: Annotated[int | None, typer.Argument(min=1, help="The row's number.")] = None,
     operation: Annotated[str, typer.Option(help="All rows of the operation of this id.")] = "",
     between: Annotated[
         list[Path], typer.Option(help="Two files with a checkpoint each, the older first.")
@@ -140,13 +149,13 @@ def prove(
             "name what to prove", hint="give a row, or --operation ID, or --between twice"
         )
     own: Session = context.obj
-    with own.open() as kernel:
-        _require(kernel, tenant)
+    with own.look_and_sign() as kernel:
+        kernel.home.require_tenant(tenant)
         if between:
-            first, second = (read_outside(path)[-1] for path in between)
+            first, second = (read_outside(source(path))[-1] for path in between)
             found = proofs.prove_consistency(kernel, tenant, first, second)
         else:
-            found = proofs.prove(kernel, tenant, seq=row, operation=operation)
+            found = proofs.prove(kernel, tenant, seq=row or 0, operation=operation)
     typer.echo(json.dumps(found, indent=2))
 
 
@@ -154,24 +163,27 @@ def prove(
 def export(
     context: typer.Context,
     to: Annotated[Path, typer.Option(metavar="FILE", help="FILE.jsonl or FILE.jsonl.zst")],
-    since: SinceOption = 0,
-    until: UntilOption = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    force: ForceOption = False,
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
 ) -> None:
     """Write the journal to a file that says nothing secret and can be checked anywhere.
 
-    The file is there whole or not at all, and one that is there is replaced. Exit code 14: it
-    cannot be written.
+    The file is there whole or not at all. Exit code 5: one is there, or its folder is not; 8: no
+    such tenant, or no rows; 14: the disk is full.
     """
     from fmos.audit.export import checked_range  # noqa: PLC0415 - keeps --help fast
     from fmos.audit.export import export as write  # noqa: PLC0415
 
-    checked_range(since, until)
     own: Session = context.obj
-    with own.open() as kernel, _telling("rows written") as tell:
-        _require(kernel, tenant)
-        done = write(kernel, tenant, to, since=since, until=until, progress=tell)
+    target(to, force=force)
+    with own.look_and_sign() as kernel, _telling("rows written") as tell:
+        kernel.home.require_tenant(tenant)
+        after, up_to = _rows(kernel, tenant, since, until)
+        checked_range(after, up_to)
+        done = write(kernel, tenant, to, since=after, until=up_to, progress=tell)
     if as_json:
         typer.echo(json.dumps({"file": str(to), **_fields(done)}, indent=2))
         return
@@ -192,17 +204,21 @@ def checkpoint(
     as_json: JsonOption = False,
 ) -> None:
     """Sign a checkpoint over all rows there are, and copy it to where fmos.toml says."""
+    if due:
+        refuse_unused(context, "does not go with --due", "show_note", "tenant")
+    if show_note:
+        refuse_unused(context, "does not go with --print", "as_json")
     from fmos.audit.checkpoints import checkpoint as sign  # noqa: PLC0415 - keeps --help fast
     from fmos.audit.checkpoints import checkpoint_due  # noqa: PLC0415
     from fmos.errors import NotFoundError  # noqa: PLC0415
 
     own: Session = context.obj
-    with own.open() as kernel:
+    with own.open(make=False) as kernel:
         if due:
             made = checkpoint_due(kernel)
             typer.echo(json.dumps({"made": made}) if as_json else f"checkpoints signed: {made}")
             return
-        _require(kernel, tenant)
+        kernel.home.require_tenant(tenant)
         note = sign(kernel, tenant)
     if note is None:
         raise NotFoundError(f"the journal of tenant {tenant!r} has no rows")
@@ -218,17 +234,22 @@ def checkpoint(
 
 @audit_app.command(epilog="Example:  fmos audit rotate --tenant acme")
 def rotate(
-    context: typer.Context, tenant: TenantOption = "default", as_json: JsonOption = False
+    context: typer.Context,
+    yes: YesOption = False,
+    tenant: TenantOption = "default",
+    as_json: JsonOption = False,
 ) -> None:
     """Give a tenant a new audit key; the old one signs a last checkpoint and the new key.
 
     The old private key is destroyed: whoever steals the new one cannot sign as the old one did.
+    Exit code 1: not confirmed; 8: no such tenant; 11: no terminal and no --yes.
     """
     from fmos.audit.checkpoints import rotate as change_key  # noqa: PLC0415 - keeps --help fast
 
     own: Session = context.obj
-    with own.open() as kernel:
-        _require(kernel, tenant)
+    with own.open(make=False) as kernel:
+        kernel.home.require_tenant(tenant)
+        agree(f"Destroy the private key of {tenant} for a new one?", "a new key", yes=yes)
         change = change_key(kernel, tenant)
     if as_json:
         typer.echo(json.dumps(change.to_json(), indent=2))
@@ -239,27 +260,25 @@ def rotate(
     )
 
 
-def _require(kernel: Kernel, tenant: str) -> None:
-    """Refuse a tenant that is not there, instead of making it."""
-    from fmos.errors import NotFoundError  # noqa: PLC0415
+def _rows(kernel: Kernel, tenant: str, since: str, until: str) -> tuple[int, int | None]:
+    """Return the row after which, and the one up to which, the options let rows through."""
+    from fmos.audit.query import row_before  # noqa: PLC0415 - keeps --help fast
 
-    known = kernel.home.tenants()
-    if tenant not in known:
-        there = f"there are {', '.join(known)}" if known else "nothing was recorded yet"
-        raise NotFoundError(
-            f"there is no tenant {tenant!r} in {str(kernel.home.path)!r}", hint=there
-        )
+    def number(text: str) -> int:
+        if is_number(text):
+            return int(text)
+        return row_before(kernel.volume(tenant), moment_ns(text))
+
+    return number(since) if since else 0, number(until) if until else None
 
 
 def _check_proof(path: Path, keys: set[str]) -> dict[str, Any]:
     from fmos.audit import proofs  # noqa: PLC0415 - keeps --help fast
-    from fmos.errors import FormatError, StorageError  # noqa: PLC0415
+    from fmos.errors import FormatError  # noqa: PLC0415
 
     try:
         proof = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{str(path)!r} is no JSON: {error}") from error
     if isinstance(proof, dict) and proof.get("format") == proofs.CONSISTENCY:
         first, second = proofs.check_consistency(proof, keys)
@@ -281,12 +300,18 @@ def _check_export(path: Path, keys: set[str]) -> dict[str, Any]:
 
 
 def _checked(
-    check: Callable[[set[str]], dict[str, Any]], own: Session, tenant: str, key: str
+    check: Callable[[Path, set[str]], dict[str, Any]],
+    path: Path,
+    own: Session,
+    tenant: str,
+    key: str,
 ) -> tuple[dict[str, Any], bool]:
+    """Return what a check of a file found, and whether it holds."""
     from fmos.errors import FormatError  # noqa: PLC0415 - keeps --help fast
 
+    trusted = _trusted(own, tenant, key)
     try:
-        return check(_trusted(own, tenant, key)), True
+        return check(path, trusted), True
     except FormatError as error:
         return {"sentence": str(error)}, False
 
@@ -294,11 +319,26 @@ def _checked(
 def _trusted(own: Session, tenant: str, key: str) -> set[str]:
     """Return the public keys to trust: the one that is given, or those of the home."""
     if key:
-        path = Path(key)
-        return {path.read_text(encoding="ascii").strip() if path.is_file() else key}
-    with own.open() as kernel:
-        _require(kernel, tenant)
+        return {_public_key(key)}
+    with own.look() as kernel:
+        kernel.home.require_tenant(tenant)
         return set(kernel.key_history(tenant).keys)
+
+
+def _public_key(given: str) -> str:
+    """Return the public key that is given, or that is in the file of this name."""
+    from fmos.audit.keys import is_public_key  # noqa: PLC0415 - keeps --help fast
+    from fmos.errors import ArgumentError  # noqa: PLC0415
+
+    path = Path(given)
+    text = source(path).read_bytes()[:1000].decode("ascii", "replace") if path.exists() else given
+    if not is_public_key(text.strip()):
+        raise ArgumentError(
+            f"{given!r} is no public key, nor a file with one",
+            hint="a key is 32 bytes in base64, 44 characters that end in =; the home has it in"
+            " keys/TENANT/audit.pub",
+        )
+    return text.strip()
 
 
 def _say_checked(found: dict[str, Any], ok: bool, as_json: bool) -> None:
@@ -325,7 +365,7 @@ def _told(report: AuditReport) -> Iterator[str]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    at = datetime.fromtimestamp(row["time_ns"] / _NS, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    at = utc_text(row["time_ns"])
     detail = row["detail"]
     names = ("kind", "name", "decision", "status", "size")
     said = " ".join(str(detail[name]) for name in names if detail.get(name) not in (None, ""))

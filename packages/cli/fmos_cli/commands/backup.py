@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmos.clock import utc_text
+from fmos_cli.files import ForceOption, source, target
+from fmos_cli.options import refuse_unused
 from fmos_cli.session import Session
 from fmos_cli.telling import progress
 
@@ -31,9 +34,7 @@ def backup(
         bool, typer.Option("--without-keys", help="Leave the private keys out.")
     ] = False,
     passphrase_file: PassphraseOption = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a backup of this name.")
-    ] = False,
+    force: ForceOption = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="With verify: its bytes only, not the home in it.")
     ] = False,
@@ -48,25 +49,28 @@ def backup(
     if checked is not None:
         if file != "verify":
             raise typer.BadParameter(f"expected FILE or verify FILE, not {file!r} and a file")
+        refuse_unused(context, "does not go with verify", "force", "without_keys")
         verify(checked, passphrase_file, quick, as_json)
         return
     if file == "verify":
         raise typer.BadParameter("name the backup to verify, or write ./verify for a new one")
+    refuse_unused(context, "needs verify", "quick")
     from fmos.care.backup import backup as make  # noqa: PLC0415 - keeps --help fast
     from fmos.care.backup import read_passphrase  # noqa: PLC0415
     from fmos.serving.app import version  # noqa: PLC0415
 
     session: Session = context.obj
-    phrase = read_passphrase(passphrase_file) if passphrase_file else None
+    phrase = read_passphrase(source(passphrase_file)) if passphrase_file else None
+    target(Path(file), force=force)
     made = make(
-        session.home, Path(file), keys=not without_keys, passphrase=phrase, overwrite=overwrite,
+        session.home, Path(file), keys=not without_keys, passphrase=phrase, overwrite=force,
         fmos_version=version(), progress=progress(),
     )  # fmt: skip
     if as_json:
         typer.echo(made.model_dump_json(indent=2))
         return
-    sealed = ", encrypted" if made.encrypted else ""
-    typer.echo(f"{made.file}: {made.size:,} bytes{sealed}, sha256 {made.sha256}")
+    encrypted = ", encrypted" if made.encrypted else ""
+    typer.echo(f"{made.file}: {made.size:,} bytes{encrypted}, sha256 {made.sha256}")
     typer.echo(f"  {_contents(made.manifest)}")
     for each in made.notes:
         typer.echo(f"  {each}")
@@ -77,8 +81,8 @@ def verify(file: Path, passphrase_file: Path | None, quick: bool, as_json: bool)
     from fmos.care.backup import read_passphrase  # noqa: PLC0415 - keeps --help fast
     from fmos.care.backup import verify as check  # noqa: PLC0415
 
-    phrase = read_passphrase(passphrase_file) if passphrase_file else None
-    found = check(file, passphrase=phrase, quick=quick, progress=progress())
+    phrase = read_passphrase(source(passphrase_file)) if passphrase_file else None
+    found = check(source(file), passphrase=phrase, quick=quick, progress=progress())
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
@@ -93,9 +97,7 @@ def verify(file: Path, passphrase_file: Path | None, quick: bool, as_json: bool)
 
 
 def _contents(manifest: Manifest) -> str:
-    from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help fast
-
-    made = datetime.fromtimestamp(manifest.made_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    made = f"{utc_text(manifest.made_ns)} UTC"
     rows = sum(volume.journal_rows for volume in manifest.volumes.values())
     keys = "with keys" if manifest.keys else "without keys"
     tenants = "1 tenant" if len(manifest.volumes) == 1 else f"{len(manifest.volumes)} tenants"

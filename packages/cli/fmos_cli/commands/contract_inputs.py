@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fmos_cli.files import source
 from fmos_cli.session import Session
 
 if TYPE_CHECKING:
@@ -101,11 +100,12 @@ class BindingInputs:
         from fmos.contract.bind import bind, bind_workflow  # noqa: PLC0415
         from fmos.contract.manifest import Conditions, Manifest  # noqa: PLC0415
         from fmos.contract.policy import Policy  # noqa: PLC0415
+        from fmos.contract.trust_policy import TrustPolicy  # noqa: PLC0415
         from fmos.contract.workflow import Workflow  # noqa: PLC0415
         from fmos.errors import ArgumentError  # noqa: PLC0415
 
         document = load(file)
-        if isinstance(document, Manifest | Policy):
+        if isinstance(document, Manifest | Policy | TrustPolicy):
             raise ArgumentError(
                 f"{str(file)!r} is a {type(document).__name__.lower()}, which cannot be bound",
                 hint="name a contract, binding document or workflow",
@@ -167,7 +167,7 @@ def load(path: Path) -> Document | Manifest:
     from fmos.contract.manifest import parse_manifest  # noqa: PLC0415 - keeps --help fast
     from fmos.contract.parse import load_document, read_text  # noqa: PLC0415
 
-    text = read_text(path)
+    text = read_text(source(path))
     with contextlib.suppress(ValueError):
         values = json.loads(text)
         if isinstance(values, dict) and values.get("kind") == "Manifest":
@@ -182,15 +182,12 @@ def write_whole(path: Path, text: str) -> None:
         ArgumentError: if it cannot be written.
     """
     from fmos.errors import ArgumentError  # noqa: PLC0415 - keeps --help fast
+    from fmos.storage import wholefile  # noqa: PLC0415
 
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        wholefile.write_text(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise ArgumentError(
             f"cannot write {str(path)!r}: {error.strerror}", hint="name another place with --out"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ from fmos_cli.telling import safe
 
 if TYPE_CHECKING:
     from fmos.contract.lint import Finding, Report
+    from fmos.traps.manifest import ToolDescriptor
 
 EPILOG = """Example:  fmos contract lint --strict contracts/*.yaml
 
@@ -31,7 +32,7 @@ def lint(
 
     The documents are looked at alone; `fmos contract bind` says whether one can be met.
     """
-    reports = [_report(name) for name in files]
+    reports = [report_of(name) for name in files]
     errors = sum(report.count("error") for report in reports)
     warnings = sum(report.count("warning") for report in reports)
     if as_json:
@@ -40,14 +41,15 @@ def lint(
         typer.echo(json.dumps(document, indent=2))
     else:
         for report in reports:
-            for line in _lines(report):
+            for line in lines_of(report):
                 typer.echo(line)
     if errors:
         raise typer.Exit(4)
     raise typer.Exit(1 if strict and warnings else 0)
 
 
-def _report(name: str) -> Report:
+def report_of(name: str, tools: Mapping[str, ToolDescriptor] | None = None) -> Report:
+    """Return what lint says of a file; `tools` are those that rules may name, where known."""
     from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help fast
 
     from fmos.contract.lint import lint_text, unreadable  # noqa: PLC0415
@@ -59,10 +61,11 @@ def _report(name: str) -> Report:
         text = decoded(sys.stdin.buffer.read(), source) if name == "-" else read_text(Path(name))
     except ContractError as error:
         return unreadable(error, source)
-    return lint_text(text, source, datetime.now(UTC).date())
+    return lint_text(text, source, datetime.now(UTC).date(), tools)
 
 
-def _lines(report: Report) -> Iterator[str]:
+def lines_of(report: Report) -> Iterator[str]:
+    """Yield a report as a person reads it."""
     for finding in report.findings:
         yield f"{_where(report, finding)}: {finding.severity}: {_sentence(finding)}"
     errors, warnings = report.count("error"), report.count("warning")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fmos_cli.commands.backup import JsonOption
+from fmos_cli.options import choice
 from fmos_cli.session import Session
 from fmos_cli.telling import progress, safe
 
@@ -25,7 +26,10 @@ def doctor(
         bool, typer.Option("--deep", help="Read every stored byte, and import every optional part.")
     ] = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Put right what is safe: modes, a socket left behind.")
+        bool,
+        typer.Option(
+            "--fix", help="Put right what is safe: modes, and what killed processes left."
+        ),
     ] = False,
     every: Annotated[
         bool, typer.Option("--all", "-a", help="Show what is fine, line by line, too.")
@@ -42,14 +46,11 @@ def doctor(
     """
     from fmos.care.checks import CHECKS  # noqa: PLC0415 - keeps --help fast
     from fmos.care.doctor import Patient, examine  # noqa: PLC0415
-    from fmos.errors import ArgumentError  # noqa: PLC0415
     from fmos.serving.app import version  # noqa: PLC0415
 
     session: Session = context.obj
-    names = [check.name for check in CHECKS]
-    unknown = [name for name in only or () if name not in names]
-    if unknown:
-        raise ArgumentError(f"there is no check {unknown[0]!r}", hint=f"use {', '.join(names)}")
+    for name in only or ():
+        choice(name, (check.name for check in CHECKS), "--only")
     patient = Patient(
         home=session.home, user_home=_user_home(), project=Path.cwd(), environ=dict(os.environ),
         version=version(), deep=deep, progress=progress(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmos_cli.telling import safe
+from fmos_cli.telling import progress, safe
 
 if TYPE_CHECKING:
     from fmos.equivalence.model import Report, Step
@@ -66,7 +66,8 @@ def equivalent(
     tolerance = Tolerance(spend=spend, reasons=not no_reasons, history=not no_history)
     steps = _steps(operations, generate, seed)
     checker = Checker(here, there, tolerance=tolerance, approvals=_deciding)
-    report = checker.check(steps, shorten=not whole)
+    told = None if as_json else progress()
+    report = checker.check(steps, shorten=not whole, progress=told)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmos.clock import utc_text
+from fmos_cli.moments import is_number, moment_ns
 from fmos_cli.session import Session
 
 if TYPE_CHECKING:
     from fmos.ledger.accounts import Account
     from fmos.ledger.model import Alert, Balance
+    from fmos.runtime.kernel import Kernel
 
-_NS = 1_000_000_000
 
 ledger_app = typer.Typer(
     no_args_is_help=True,
@@ -49,9 +50,10 @@ def show(
     Exit code 5: what is given cannot be an account.
     """
     own: Session = context.obj
-    with own.open() as kernel:
-        path = _account(account, tenant, application, agent, session)
+    path = _account(account, tenant, application, agent, session)
+    with own.look() as kernel:
         balances = kernel.ledger.status(path)
+        _require(kernel, path, account, tenant)
         prices = kernel.ledger.prices(path)
     if as_json:
         rows = [balance.model_dump(mode="json") for balance in balances]
@@ -100,14 +102,21 @@ def alerts(
     tenant: TenantOption = "default",
     application: ApplicationOption = "",
     account: AccountOption = "",
-    since: Annotated[int, typer.Option(min=0, help="Only those after the one of this id.")] = 0,
+    since: Annotated[
+        str,
+        typer.Option(metavar="WHEN", help="Only what came after it: an id, a day, a time, or 7d."),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """List when an account, or one above it, had spent 50, 80, 95 and 100 % of a limit."""
     own: Session = context.obj
-    with own.open() as kernel:
-        path = _account(account, tenant, application, agent, session)
-        found = kernel.ledger.alerts(path, since)
+    path = _account(account, tenant, application, agent, session)
+    with own.look() as kernel:
+        found = kernel.ledger.alerts(path, int(since) if is_number(since) else 0)
+        _require(kernel, path, account, tenant)
+    if since and not is_number(since):
+        from_ns = moment_ns(since)
+        found = tuple(alert for alert in found if alert.at_ns >= from_ns)
     if as_json:
         rows = [alert.model_dump(mode="json") for alert in found]
         typer.echo(json.dumps({"account": path, "alerts": rows}, indent=2))
@@ -127,6 +136,13 @@ def _account(text: str, tenant: str, application: str, agent: str, session: str)
     if session and not agent:
         raise ArgumentError("--session needs --agent", hint="name the agent whose session it is")
     return account_of(tenant, application, agent, session)
+
+
+def _require(kernel: Kernel, path: Account, account: str, tenant: str) -> None:
+    """Refuse a tenant that is not there and has neither spent nor limits."""
+    below = {each.account for each in kernel.ledger.status(path)}
+    if not account and not any(f"/tenant:{tenant}" in each for each in below):
+        kernel.home.require_tenant(tenant)
 
 
 def _amount(text: str) -> int:
@@ -156,9 +172,8 @@ def _table(balances: Iterable[Balance]) -> Iterable[str]:
 
 
 def _alert(alert: Alert) -> str:
-    at = datetime.fromtimestamp(alert.at_ns / _NS, UTC).strftime("%Y-%m-%d %H:%M:%S")
     window = "" if alert.window == "total" else f" of this {alert.window}"
     return (
-        f"{alert.id}  {at}  {alert.percent} % of {alert.limit:,} {alert.resource}{window}:"
-        f" {alert.account}"
+        f"{alert.id}  {utc_text(alert.at_ns)}  {alert.percent} % of {alert.limit:,}"
+        f" {alert.resource}{window}: {alert.account}"
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos.clock import utc_text
+from fmos_cli.files import source
+from fmos_cli.options import choice, refuse_unused
+from fmos_cli.person import YesOption, agree, person
 from fmos_cli.session import Session
 from fmos_cli.telling import safe
 
@@ -26,7 +28,6 @@ EPILOG = "Example:  fmos replay monday --agent writer && fmos replay monday --ru
 #: The exit code of a run that came out otherwise than it was recorded.
 DIFFERS = 40
 
-_NS = 1_000_000_000
 _EXCERPT = 160
 
 
@@ -49,9 +50,7 @@ def replay(
     unredacted: Annotated[
         bool, typer.Option("--unredacted", help="Print secrets as well. The journal notes it.")
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --unredacted: where no terminal is.")
-    ] = False,
+    yes: YesOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Print what a session did, from its volume alone, without secrets; or run it once more.
@@ -65,8 +64,9 @@ def replay(
     from fmos.replay import reading  # noqa: PLC0415 - keeps --help fast
 
     own: Session = context.obj
-    _require_sense(session, listing, policy)
-    with reading.opened(volume or _volume_of(own, tenant)) as opened:
+    _require_sense(context, session, listing, policy)
+    path = source(volume) if volume else _volume_of(own, tenant)
+    with reading.opened(path, noting=unredacted) as opened:
         if listing:
             _print_list(opened, as_json)
             return
@@ -79,33 +79,33 @@ def replay(
             _tell(own, opened, tenant, found, as_json, full, redacted=not unredacted)
 
 
-def _require_sense(session: str, listing: bool, policy: str) -> None:
+def _require_sense(context: typer.Context, session: str, listing: bool, policy: str) -> None:
+    values = context.params
     if bool(session) == listing:
         raise typer.BadParameter("name a session, or use --list")
-    if policy not in ("recorded", "current"):
-        raise typer.BadParameter(f"--policy is recorded or current, not {policy!r}")
+    choice(policy, ("recorded", "current"), "--policy")
+    if listing:
+        of_one = ("agent", "application", "run", "full", "unredacted")
+        refuse_unused(context, "does not go with --list", *of_one)
+    if not values["run"]:
+        refuse_unused(context, "needs --run", "policy")
+    if not values["unredacted"]:
+        refuse_unused(context, "needs --unredacted", "yes")
+    if values["run"] or values["as_json"]:
+        refuse_unused(context, f"does not go with --{'run' if values['run'] else 'json'}", "full")
 
 
 def _volume_of(own: Session, tenant: str) -> Path:
     from fmos.config import Home  # noqa: PLC0415 - keeps --help fast
 
-    return Home(own.home).volume(tenant)
+    home = Home.existing(own.home)
+    home.require_tenant(tenant)
+    return home.volume(tenant)
 
 
 def _agree(volume: AgentFS, found: Found, yes: bool) -> None:
-    """Refuse where nobody sits, and note who looked.
-
-    Raises:
-        DeniedError: without a terminal and without --yes.
-    """
-    from fmos.errors import DeniedError  # noqa: PLC0415 - keeps --help fast
-    from fmos_cli.person import person  # noqa: PLC0415
-
-    if not yes and not sys.stdout.isatty():
-        raise DeniedError(
-            "--unredacted prints secrets, and standard output is no terminal",
-            hint="run it in a terminal, or add --yes",
-        )
+    """Ask a person, and note who looked."""
+    agree("Print secrets as well?", "printing secrets", yes=yes)
     detail = {"principal": found.principal, "session": found.session, "by": person()}
     volume.record("replay.unredacted", detail)
 
@@ -153,7 +153,7 @@ def _story_lines(story: Story, full: bool) -> Iterator[str]:
     yield f"session {story.session} of agent {story.agent}, tenant {story.tenant}; {state}"
     if story.sealed:
         yield (
-            f"  {story.sealed} entries are sealed under keys that are not here, so arguments are"
+            f"  {story.sealed} entries are encrypted under keys that are not here, so arguments are"
             " missing; give the home that the volume is of with --home"
         )
     for number, step in enumerate(story.steps, 1):
@@ -232,5 +232,4 @@ def _short(text: str, full: bool) -> str:
 
 
 def _time(time_ns: int) -> str:
-    whole, rest = divmod(time_ns, _NS)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}.{rest // 1_000_000:03d}"
+    return utc_text(time_ns, "milliseconds")

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from fmos_cli.commands.backup import JsonOption, PassphraseOption, verify
+from fmos_cli.files import source
+from fmos_cli.options import refuse_unused
 from fmos_cli.session import Session
 from fmos_cli.telling import progress
 
@@ -36,16 +38,18 @@ def restore(
     prints one JSON object.
     """
     if check:
+        refuse_unused(context, "does not go with --check", "force", "damaged")
         verify(file, passphrase_file, False, as_json)
         return
     from fmos.care.backup import read_passphrase  # noqa: PLC0415 - keeps --help fast
     from fmos.care.restore import restore as put  # noqa: PLC0415
 
     session: Session = context.obj
-    phrase = read_passphrase(passphrase_file) if passphrase_file else None
+    phrase = read_passphrase(source(passphrase_file)) if passphrase_file else None
     done = put(
-        file, session.home, passphrase=phrase, force=force, damaged=damaged, progress=progress()
-    )
+        source(file), session.home, passphrase=phrase, force=force, damaged=damaged,
+        progress=progress(),
+    )  # fmt: skip
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
         return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos.clock import utc_text
 from fmos_cli.session import Session
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fmos.serving.credentials.tokens import Tokens
     from fmos.types import Principal
 
-_NS = 1_000_000_000
 
 token_app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +67,7 @@ def issue(
 def list_(context: typer.Context, as_json: JsonOption = False) -> None:
     """List every token that was issued, without its secret, oldest first."""
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.look() as kernel:
         now_ns = kernel.clock.now_ns()
         found = [(token, token.state(now_ns)) for token in _tokens(kernel).all()]
     if as_json:
@@ -90,7 +89,7 @@ def revoke(
 ) -> None:
     """End a token at once. Exit code 8: there is no such token; 5: it is revoked already."""
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=False) as kernel:
         _tokens(kernel).revoke(identifier)
     typer.echo(f"revoked {identifier}")
 
@@ -142,4 +141,4 @@ def _shown(token: Token, state: str) -> dict[str, Any]:
 
 
 def _day(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // _NS, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{utc_text(time_ns, 'minutes')} UTC"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fmos_cli.failures import CommandGroup
+from fmos_cli.files import ForceOption, source, target
+from fmos_cli.principals import principal
 from fmos_cli.session import Session
 
 if TYPE_CHECKING:
@@ -47,18 +49,21 @@ def train(
     false_traps: Annotated[
         float, typer.Option(min=0.0, max=0.95, help="Share of harmless calls that may trap.")
     ] = 0.1,
+    force: ForceOption = False,
     as_json: _AsJson = False,
 ) -> None:
     """Train learned traps and write them as an artefact, measured on runs that were held out.
 
-    Needs scikit-learn (the extra `learn`). Exit codes: 5 nothing to learn from, 12 scikit-learn
-    missing, 13 a file that cannot be read or written.
+    Needs scikit-learn (the extra `learn`). Exit codes: 5 nothing to learn from, no such file, or
+    one where the artefact goes; 12 scikit-learn missing; 13 rows that are none; 14 the disk is
+    full.
     """
     from fmos.clock import SystemClock  # noqa: PLC0415 - keeps --help fast
     from fmos.traps import training  # noqa: PLC0415
 
+    target(out, force=force)
     model = training.train(
-        data,
+        source(data),
         SystemClock(),
         name=name,
         split_by=split_by,
@@ -94,8 +99,8 @@ def eval(
     from fmos.traps import training  # noqa: PLC0415 - keeps --help fast
     from fmos.traps.learned import load_file  # noqa: PLC0415
 
-    loaded = load_file(model)
-    scores = training.evaluate(data, loaded)
+    loaded = load_file(source(model))
+    scores = training.evaluate(source(data), loaded)
     if as_json:
         _print_json({"model": loaded.digest, "metrics": _plain(scores)})
         return
@@ -120,15 +125,12 @@ def show(
     """
     from fmos.client import connect  # noqa: PLC0415 - keeps --help fast
     from fmos.traps.table import TrapTable  # noqa: PLC0415
-    from fmos.types import Principal, checked_id  # noqa: PLC0415
 
     session: Session = context.obj
-    who = Principal(
-        tenant=checked_id(tenant, "a tenant"),
-        application=checked_id(application, "an application") if application else "",
-        agent=checked_id(agent, "an agent"),
-    )
-    with session.open() as kernel, connect(who, kernel=kernel) as client:
+    who = principal(tenant, application, agent)
+    with session.look() as kernel, connect(who, kernel=kernel) as client:
+        if kernel.home.tenants():  # before the first one, a contract can be looked at
+            kernel.home.require_tenant(who.tenant)
         document = client.call("trust_table")
     if as_json:
         _print_json(document)
@@ -175,14 +177,12 @@ def _print_json(document: object) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write a whole file or none: a full disk leaves what was there."""
-    from fmos.errors import FormatError  # noqa: PLC0415 - keeps --help fast
+    from fmos.errors import StorageError  # noqa: PLC0415 - keeps --help fast
+    from fmos.storage import wholefile  # noqa: PLC0415
 
-    draft = path.with_name(f".{path.name}.new")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        wholefile.write_text(path, text)
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise FormatError(
+        raise StorageError(
             f"cannot write {str(path)!r}: {error.strerror}", hint="choose another --out"
         ) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fmos_cli.person import person
+from fmos_cli.person import ask_person, person
 from fmos_cli.session import Session
 from fmos_cli.telling import safe
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fmos.runtime.kernel import Kernel
     from fmos.runtime.trusted import ProjectPolicies, TrustedProject
 
-TERMINAL = "/dev/tty"
 _YES = ("y", "yes")
 
 
@@ -53,7 +52,7 @@ def trust(
     """
     session: Session = context.obj
     _require_one_task(directory, listing, revoke)
-    with session.open() as kernel:
+    with session.look() if listing else session.open() as kernel:
         from fmos.runtime.trusted import ProjectPolicies  # noqa: PLC0415 - keeps --help fast
 
         projects = ProjectPolicies(kernel.database, kernel.clock)
@@ -133,7 +132,7 @@ def _agree(
     if expect:
         _require_digest(folder, known, expect)
         return
-    answer = _ask("\n".join([*before, "Let these documents count? [y/N] "]))
+    answer = ask_person("\n".join([*before, "Let these documents count? [y/N] "]))
     if answer is None:
         raise DeniedError(
             f"to trust {folder.path!r} is a person's act, and there is no terminal here to ask at",
@@ -174,7 +173,7 @@ def _revoke(kernel: Kernel, projects: ProjectPolicies, directory: Path) -> None:
         raise NotFoundError(
             f"the project {path!r} is not trusted", hint="`fmos trust --list` shows those that are"
         )
-    answer = _ask(f"Let the documents of {safe(path)} count for nothing? [y/N] ")
+    answer = ask_person(f"Let the documents of {safe(path)} count for nothing? [y/N] ")
     if answer is None or answer.strip().lower() not in _YES:
         why = "this process has no terminal to ask at" if answer is None else "nobody said yes"
         raise DeniedError(
@@ -182,20 +181,6 @@ def _revoke(kernel: Kernel, projects: ProjectPolicies, directory: Path) -> None:
         )
     projects.revoke(directory)
     _note(kernel, "project.revoke", {"path": path})
-
-
-def _ask(question: str) -> str | None:
-    """Ask at the controlling terminal, whatever the standard streams are; None if there is none."""
-    import termios  # noqa: PLC0415 - not on every system
-
-    try:
-        descriptor = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "r+b", buffering=0) as terminal:
-        termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed before was no answer to this
-        terminal.write(question.encode())
-        return terminal.readline().decode("utf-8", "replace")
 
 
 def _lines(folder: ProjectFolder, known: TrustedProject | None) -> Iterator[str]:

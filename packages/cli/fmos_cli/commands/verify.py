@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos_cli.principals import principal
 from fmos_cli.session import Session
-from fmos_cli.telling import safe
+from fmos_cli.telling import progress, safe
 
 if TYPE_CHECKING:
     from fmos.verify.model import Claim, Context, Result
@@ -61,14 +63,16 @@ def verify(
     wanted = _types(types)
     text = _read(file)
     given = _context(named, schema, tables)
-    from fmos.verify.claims import claims_in  # noqa: PLC0415 - keeps --help fast
-
-    known = [*named, *_own(text)] if agent else list(named)
-    claims = claims_in(text, known, types=wanted, risk=risk)
+    tell = (lambda _what, _done: None) if as_json else progress()
+    claims, unread = _claims(
+        text, [*named, *_own(text)] if agent else list(named), wanted, risk, tell
+    )
+    told = partial(tell, "claims checked")
     if agent:
-        results, problems = _metered(session, claims, given, tenant, agent, session_id)
+        results, problems = _metered(session, claims, given, tenant, agent, session_id, told)
     else:
-        results, problems = _unmetered(session, claims, given)
+        results, problems = _unmetered(session, claims, given, told)
+    problems |= unread
     counts = {name: sum(each.verdict == name for each in results) for name in _VERDICTS}
     if as_json:
         shown = [each.model_dump(mode="json") for each in results]
@@ -77,22 +81,40 @@ def verify(
     else:
         for line in _lines(file, results, counts, problems):
             typer.echo(line)
-    if counts["refuted"] or (strict and counts["undecided"]):
+    if counts["refuted"] or (strict and (counts["undecided"] or unread)):
         raise typer.Exit(1)
 
 
 _VERDICTS = ("supported", "refuted", "undecided")
 
 
+def _claims(
+    text: str, known: list[str], types: list[str], risk: float, tell: Callable[[str, int], None]
+) -> tuple[list[Claim], dict[str, str]]:
+    """Return the claims of a text, and what of it was not looked at, if it is too long."""
+    from fmos.verify.claims import MAX_CLAIMS, MAX_TEXT, claims_in  # noqa: PLC0415
+
+    read = partial(tell, "looking for claims, line")
+    found = claims_in(text, known, types=types, risk=risk, most=MAX_CLAIMS + 1, progress=read)
+    if len(found) > MAX_CLAIMS:
+        where = f"from line {found[-1].line} on, only the first {MAX_CLAIMS:,} claims were"
+    elif len(text) > MAX_TEXT:
+        line = text.count("\n", 0, MAX_TEXT) + 1
+        where = f"from line {line} on, only the first {MAX_TEXT:,} characters were"
+    else:
+        return found, {}
+    return found[:MAX_CLAIMS], {"text": f"nothing is said of the text {where} looked at; split it"}
+
+
 def _unmetered(
-    session: Session, claims: list[Claim], context: Context
+    session: Session, claims: list[Claim], context: Context, told: Callable[[int], None]
 ) -> tuple[list[Result], dict[str, str]]:
     from fmos.drivers import VERIFIERS, Drivers  # noqa: PLC0415 - keeps --help fast
     from fmos.settings import read_settings  # noqa: PLC0415
     from fmos.verify.checking import Checker  # noqa: PLC0415
 
     checker = Checker(Drivers(VERIFIERS, read_settings(session.home).drivers))
-    return checker.check_all(claims, context), checker.problems
+    return checker.check_all(claims, context, progress=told), checker.problems
 
 
 def _metered(
@@ -102,23 +124,25 @@ def _metered(
     tenant: str,
     agent: str,
     session_id: str,
+    told: Callable[[int], None],
 ) -> tuple[list[Result], dict[str, str]]:
     from dataclasses import replace  # noqa: PLC0415 - keeps --help fast
 
     from fmos.client.client import connect  # noqa: PLC0415
-    from fmos.types import Principal, checked_id  # noqa: PLC0415
+    from fmos.runtime.lifecycle import Lifecycle  # noqa: PLC0415
+    from fmos.types import checked_id  # noqa: PLC0415
     from fmos.verify.metered import AgentSources, Verification  # noqa: PLC0415
 
-    who = Principal(
-        tenant=checked_id(tenant, "a tenant id"),
-        agent=checked_id(agent, "an agent id"),
-        session=checked_id(session_id, "a session id") if session_id else "",
-    )
+    who = principal(tenant, "", agent, session_id and checked_id(session_id, "a session id"))
+    with session.look() as kernel:
+        Lifecycle(kernel).show(who)
     with session.open() as kernel, connect(who, kernel=kernel) as client:
         handles = client if session_id else None
         sources = AgentSources(kernel, who, client=handles, beside=context.sources)
         verification = Verification(kernel)
-        results = verification.verify_all(who, claims, replace(context, sources=sources))
+        results = verification.verify_all(
+            who, claims, replace(context, sources=sources), progress=told
+        )
         return results, verification.problems
 
 
@@ -152,14 +176,14 @@ def _own(text: str) -> list[str]:
 
 
 def _types(text: str) -> list[str]:
-    from fmos.errors import ArgumentError  # noqa: PLC0415 - keeps --help fast
-    from fmos.verify.claims import CLAIM_TYPES  # noqa: PLC0415
+    from fmos.verify.claims import CLAIM_TYPES  # noqa: PLC0415 - keeps --help fast
 
     named = [part.strip() for part in text.split(",") if part.strip()]
     unknown = [name for name in named if name not in CLAIM_TYPES]
     if unknown:
-        raise ArgumentError(
-            f"no claim is of the type {unknown[0]!r}", hint=f"choose from {', '.join(CLAIM_TYPES)}"
+        raise typer.BadParameter(
+            f"no claim is of the type {unknown[0]!r}; choose from {', '.join(CLAIM_TYPES)}",
+            param_hint="--types",
         )
     return named
 
@@ -179,8 +203,9 @@ def _read(name: str) -> str:
 def _json(path: Path) -> Any:
     from fmos.errors import ArgumentError  # noqa: PLC0415 - keeps --help fast
 
+    text = _read(str(path))
     try:
-        return json.loads(_read(str(path)))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ArgumentError(f"{str(path)!r} is not JSON: {error}") from error
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos.clock import utc_text
 from fmos_cli.commands.versions_changes import (
     AsJson,
     Kind,
     Name,
     Tenant,
     add_changes,
+    looked_at,
     opened,
     print_json,
 )
 from fmos_cli.failures import CommandGroup
+from fmos_cli.options import refuse_unused
 from fmos_cli.telling import safe
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List artefacts with what is served of each, and their versions, the newest first."""
-    with opened(context) as versions:
+    with looked_at(context) as versions:
         register = versions.register(tenant)
         found = [
             (*each, versions.candidates(tenant, *each))
@@ -86,7 +88,9 @@ def show(
     """Show one version, by default the accepted one. Exit code 8 if there is none."""
     from fmos.errors import NotFoundError  # noqa: PLC0415 - keeps --help fast
 
-    with opened(context) as versions:
+    if content:
+        refuse_unused(context, "does not go with --content", "as_json")
+    with looked_at(context) as versions:
         wanted = version or versions.register(tenant).of(f"{kind}/{name}").accepted
         if not wanted:
             raise NotFoundError(
@@ -121,10 +125,13 @@ def log(
     """Print who decided what about versions, and why, oldest first, from the journal."""
     from collections import deque  # noqa: PLC0415 - keeps --help fast
 
-    with opened(context) as versions:
+    with looked_at(context) as versions:
         rows = deque(versions.log(tenant, kind, name, sessions=sessions), maxlen=limit)
     for row in rows:
         typer.echo(json.dumps(_row(row)) if as_json else safe(_decision(row)))
+    if not rows and not as_json:
+        of = "/".join(filter(None, (kind, name)))
+        typer.echo(f"nothing was decided{f' of {of}' if of else ''}")
 
 
 @versions_app.command(
@@ -141,7 +148,8 @@ def watch(
     """
     from fmos.versions.watch import standings, watch_canaries  # noqa: PLC0415 - as above
 
-    with opened(context) as versions:
+    watching = looked_at(context) if dry_run else opened(context, make=False)
+    with watching as versions:
         kernel = versions.kernel
         found = [each for name in kernel.home.tenants() for each in standings(kernel, name)]
         count = 0 if dry_run else watch_canaries(versions.kernel)
@@ -183,7 +191,7 @@ def _lines(found: Candidate) -> list[str]:
         f"{found.key} {found.id}",
         f"  {found.status.value}, {found.size:,} bytes, judged by {found.metric}"
         f" ({found.better} is better)",
-        f"  proposed {_time(found.proposed_ns)} by {_who(found)}: {found.why}",
+        f"  proposed {utc_text(found.proposed_ns)} UTC by {_who(found)}: {found.why}",
     ]
     if found.accepted_by:
         lines.append(f"  accepted by {found.accepted_by}")
@@ -202,7 +210,7 @@ def _lines(found: Candidate) -> list[str]:
 def _row(row: JournalRow) -> dict[str, Any]:
     return {
         "seq": row.seq,
-        "time": _time(row.time_ns),
+        "time": f"{utc_text(row.time_ns, between='T')}+00:00",
         "event": row.operation,
         "principal": row.principal,
         **row.detail,
@@ -217,7 +225,7 @@ def _decision(row: JournalRow) -> str:
     version = detail.get("version", "")
     who = detail.get("by", row.principal)
     said = _said(what, detail)
-    when = _time(row.time_ns)[:16].replace("T", " ")
+    when = utc_text(row.time_ns, "minutes")
     line = f"{when}  {what:<8}  {scope}{f'@{version[:12]}' if version else ''}  {who}"
     return f"{line}: {said}" if said else line
 
@@ -253,10 +261,6 @@ def _standing(found: Standing) -> dict[str, Any]:
 
 def _who(candidate: Candidate) -> str:
     return ", ".join(candidate.authors)
-
-
-def _time(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).isoformat()
 
 
 add_changes(versions_app)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmos_cli.files import source
+from fmos_cli.options import choice, refuse_unused
 from fmos_cli.person import person
+from fmos_cli.principals import principal
 from fmos_cli.session import Session
 from fmos_cli.telling import safe
 
@@ -26,9 +29,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The artefact's name."
 _Version = Annotated[str, typer.Argument(metavar="VERSION", help="Its id or the beginning of it.")]
 _Why = Annotated[str, typer.Option(help="The reason; it is kept in the decision log.")]
 _Better = Annotated[str, typer.Option(help="Which way that is better: higher or lower.")]
-_Override = Annotated[
-    str, typer.Option(metavar="REASON", help="Let it through though no evaluation passed.")
-]
 _MaybeKind = Annotated[str, typer.Argument(metavar="[KIND]", help="Without it: everything.")]
 _MaybeName = Annotated[str, typer.Argument(metavar="[NAME]", help="Without it: all of the kind.")]
 
@@ -43,16 +43,26 @@ def propose(
         str, typer.Option(help="What it is judged by.  [default: the kind's own]")
     ] = "",
     better: _Better = "",
+    new_kind: Annotated[
+        bool, typer.Option("--new-kind", help="Of a kind that FMOS does not know, unchecked.")
+    ] = False,
     tenant: Tenant = "default",
     as_json: AsJson = False,
 ) -> None:
     """Make a candidate of a file; nobody gets it before a canary or its acceptance.
 
-    Exit codes: 4 a policy that is not valid, 5 a name or content that cannot be one, 13 a file that
-    is not what the kind needs.
+    Exit codes: 4 a policy that is not valid, 5 a name or content that cannot be one, or a file that
+    cannot be read, 8 a kind that is unknown without --new-kind, 13 a file that is not what the kind
+    needs.
     """
+    from fmos.versions.content import check_names  # noqa: PLC0415 - keeps --help fast
+
     content = _content(file)
     with opened(context) as versions:
+        check_names(kind, name)
+        if not new_kind:
+            _require_kind(versions, tenant, kind, "add --new-kind for one of your own")
+        _note_if_new(versions, tenant, kind, name)
         found = versions.propose(
             tenant, kind, name, content, author=person(), why=why, metric=metric,
             better=_direction(better),
@@ -89,8 +99,11 @@ def evaluate(
     """Compare a candidate with what is accepted, on the same held-out traces.
 
     Exit codes: 0 whatever the outcome, which the gate of `accept` reads; 5 nothing computes the
-    metric, 8 no such version, 13 traces that cannot be read.
+    metric, or no such file; 8 no such version; 13 traces that are none.
     """
+    _require_one(traces is not None, journal, recordings)
+    if traces is None:
+        refuse_unused(context, "needs --traces", "split_by")
     from fmos.versions.traces import (  # noqa: PLC0415 - keeps --help fast
         read_traces,
         traces_of_journal,
@@ -100,9 +113,8 @@ def evaluate(
     with opened(context) as versions:
         found = versions.candidate(tenant, kind, name, version)
         metric = _metric(found, command)
-        _require_one(traces is not None, journal, recordings)
         if traces is not None:
-            data = read_traces(traces, split_by=split_by, held_out=held_out)
+            data = read_traces(source(traces), split_by=split_by, held_out=held_out)
         elif journal:
             data = traces_of_journal(versions.kernel.volume(tenant), held_out=held_out)
         else:
@@ -133,7 +145,9 @@ def canary(
         str, typer.Option(help="What its sessions are watched by.  [default: the candidate's]")
     ] = "",
     better: _Better = "",
-    override: _Override = "",
+    override: Annotated[
+        str, typer.Option(metavar="REASON", help="Try it though it did worse on held-out traces.")
+    ] = "",
     tenant: Tenant = "default",
     as_json: AsJson = False,
 ) -> None:
@@ -154,7 +168,9 @@ def accept(
     kind: Kind,
     name: Name,
     version: _Version,
-    override: _Override = "",
+    override: Annotated[
+        str, typer.Option(metavar="REASON", help="Accept it though no evaluation passed.")
+    ] = "",
     tenant: Tenant = "default",
     as_json: AsJson = False,
 ) -> None:
@@ -218,9 +234,11 @@ def freeze(
 ) -> None:
     """Hold artefacts as they are: canaries end, nothing is accepted, every run gets the same bytes.
 
-    Exit codes: 11 not a person, 13 what is accepted was changed by other means.
+    Exit codes: 8 nothing of that kind and name was ever proposed, 11 not a person, 13 what is
+    accepted was changed by other means.
     """
     with opened(context) as versions:
+        _require_scope(versions, tenant, kind, name)
         pinned = versions.freeze(tenant, kind, name, by=person(), why=why)
     if as_json:
         print_json({"pinned": pinned})
@@ -258,15 +276,12 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Tell how a session did by a metric that FMOS does not see; canaries are judged by it."""
-    from fmos.types import Principal, checked_id  # noqa: PLC0415 - keeps --help fast
+    from fmos.runtime.lifecycle import Lifecycle  # noqa: PLC0415 - keeps --help fast
+    from fmos.types import checked_id  # noqa: PLC0415
 
-    who = Principal(
-        tenant=checked_id(tenant, "a tenant id"),
-        application=checked_id(application, "an application id") if application else "",
-        agent=checked_id(agent, "an agent id"),
-        session=checked_id(session, "a session id"),
-    )
-    with opened(context) as versions:
+    who = principal(tenant, application, agent, checked_id(session, "a session id"))
+    with opened(context, make=False) as versions:
+        Lifecycle(versions.kernel).show(who)
         versions.report(who, metric, value)
     if as_json:
         print_json({"metric": metric, "value": value, "principal": str(who)})
@@ -294,12 +309,22 @@ def add_changes(app: typer.Typer) -> None:
 
 
 @contextmanager
-def opened(context: typer.Context) -> Iterator[Versions]:
-    """Open the home's versions for one command."""
+def opened(context: typer.Context, *, make: bool = True) -> Iterator[Versions]:
+    """Open the home's versions for one command; a home that is not there is made, or refused."""
     from fmos.versions.versions import Versions  # noqa: PLC0415 - keeps --help fast
 
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=make) as kernel:
+        yield Versions(kernel)
+
+
+@contextmanager
+def looked_at(context: typer.Context) -> Iterator[Versions]:
+    """Open the home's versions for a command that changes nothing."""
+    from fmos.versions.versions import Versions  # noqa: PLC0415 - keeps --help fast
+
+    session: Session = context.obj
+    with session.look() as kernel:
         yield Versions(kernel)
 
 
@@ -309,24 +334,60 @@ def print_json(document: object) -> None:
 
 
 def _content(file: Path) -> bytes:
-    from fmos.errors import FormatError  # noqa: PLC0415 - keeps --help fast
-    from fmos.versions.content import LARGEST_BYTES  # noqa: PLC0415
+    from fmos.versions.content import LARGEST_BYTES  # noqa: PLC0415 - keeps --help fast
 
-    try:
-        with file.open("rb") as opened_file:
-            return opened_file.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        raise FormatError(
-            f"cannot read {str(file)!r}: {error.strerror}", hint="check the path"
-        ) from error
+    with source(file).open("rb") as opened_file:
+        return opened_file.read(LARGEST_BYTES + 1)
+
+
+def _require_kind(versions: Versions, tenant: str, kind: str, way_out: str) -> None:
+    """Refuse a kind that FMOS does not know and that nothing was proposed of.
+
+    Raises:
+        NotFoundError: with the nearest one.
+    """
+    from fmos.versions.model import KNOWN_KINDS  # noqa: PLC0415 - keeps --help fast
+
+    used = [each for each, _ in versions.artefacts(tenant)]
+    _require_known(kind, dict.fromkeys((*KNOWN_KINDS, *used)), "kind of artefact", way_out)
+
+
+def _require_scope(versions: Versions, tenant: str, kind: str, name: str) -> None:
+    """Refuse to freeze what there is nothing of, which would hold nothing."""
+    if kind:
+        _require_kind(versions, tenant, kind, "see `fmos versions list`")
+    if name:
+        names = [each for _, each in versions.artefacts(tenant, kind)]
+        _require_known(name, names, f"artefact of the kind {kind!r}", "see `fmos versions list`")
+
+
+def _require_known(word: str, known: Iterable[str], what: str, way_out: str) -> None:
+    import difflib  # noqa: PLC0415 - for a mistake only
+
+    from fmos.errors import NotFoundError  # noqa: PLC0415
+
+    names = list(known)
+    if word not in names:
+        near = difflib.get_close_matches(word, names, n=1)
+        there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'};"
+        raise NotFoundError(f"there is no {what} {word!r}", hint=f"{there} {way_out}")
+
+
+def _note_if_new(versions: Versions, tenant: str, kind: str, name: str) -> None:
+    """Say that a name is new where one like it is in use."""
+    import difflib  # noqa: PLC0415 - keeps --help fast
+
+    names = [each for _, each in versions.artefacts(tenant, kind)]
+    near = difflib.get_close_matches(name, names, n=1)
+    if name not in names and near:
+        typer.echo(safe(f"{kind}/{name} is new; {kind}/{near[0]} is there already"), err=True)
 
 
 def _direction(text: str) -> Better | None:
-    if text in ("higher", "lower"):
-        return text
-    if text:
-        raise typer.BadParameter(f"{text!r} is neither higher nor lower", param_hint="--better")
-    return None
+    if not text:
+        return None
+    choice(text, ("higher", "lower"), "--better")
+    return "higher" if text == "higher" else "lower"
 
 
 def _metric(candidate: Candidate, command: str) -> Metric | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmos_cli.person import person
+from fmos_cli.options import refuse_unused
+from fmos_cli.person import YesOption, agree, person
 from fmos_cli.session import Session
 from fmos_cli.telling import safe
 from fmos_cli.workflows import (
@@ -18,7 +19,6 @@ from fmos_cli.workflows import (
     inputs_of,
     lines_of,
     options_of,
-    require_person,
     runner_of,
 )
 
@@ -95,7 +95,7 @@ def run(
 
     An actor runs with your rights. Exit codes: 0 done; 24 waits for a person; 21 failed and undone;
     23 could not be undone; 4, 15, 16 the workflow is not valid or cannot be bound here; 5 an
-    argument is not what it should be.
+    argument is not what it should be, or a file cannot be read; 8 no such workflow.
     """
     session: Session = context.obj
     options = options_of(
@@ -128,8 +128,10 @@ def list_(
     from fmos.workflow.views import Runs  # noqa: PLC0415 - keeps --help fast
 
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.look() as kernel:
         found = Runs(kernel).list(tenant=tenant or None, limit=limit)
+        if tenant and not found:
+            kernel.home.require_tenant(tenant)
     if as_json:
         rows = [each.model_dump(mode="json") for each in found]
         typer.echo(json.dumps({"runs": rows}, indent=2))
@@ -151,7 +153,7 @@ def show(
     from fmos.workflow.views import Runs  # noqa: PLC0415 - keeps --help fast
 
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.look() as kernel:
         view = Runs(kernel).view(run, tenant=tenant)
     if as_json:
         typer.echo(view.model_dump_json(indent=2))
@@ -173,7 +175,7 @@ def resume(
     Exit codes: as of `fmos workflow run`; 8 there is no such run.
     """
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=False) as kernel:
         runner = _runner(kernel, run, tenant, quiet=as_json)
         found = runner.resume(run, tenant=tenant)
         found = _waited(runner, found) if wait else found
@@ -197,9 +199,7 @@ def answer(
         str, typer.Option(metavar="JSON", help="With --happened: what the step hands on.")
     ] = "{}",
     comment: Annotated[str, typer.Option(help="Why; it is kept with the run.")] = "",
-    yes: Annotated[
-        bool, typer.Option("--yes", help="A person decided; there is no terminal here.")
-    ] = False,
+    yes: YesOption = False,
     tenant: TenantOption = "default",
 ) -> None:
     """Answer what a step asks, as a person; `fmos workflow resume` then goes on.
@@ -215,14 +215,18 @@ def answer(
             "an answer is one of --approve, --deny, --happened and --not-happened",
             hint=f"run `fmos workflow show {run}` to see what is asked",
         )
-    require_person(yes)
+    if not happened:
+        refuse_unused(context, "needs --happened", "outputs")
+    if happened or not_happened:
+        refuse_unused(context, "needs --approve or --deny", "comment")
+    given = _object(outputs)
+    agree(f"Say of {run} {step}: {_answer(approve, deny, happened)}?", "an answer", yes=yes)
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=False) as kernel:
         runner, by = Runner(kernel), person()
         if approve or deny:
             said = runner.answer(run, step, approve, tenant=tenant, by=by, comment=comment).state
         else:
-            given = _object(outputs)
             runner.resolve(run, step, happened, tenant=tenant, by=by, outputs=given)
             said = "happened" if happened else "not happened"
     typer.echo(safe(f"{run} {step}: {said}, says {by}; go on with `fmos workflow resume {run}`"))
@@ -241,7 +245,7 @@ def cancel(
     Exit codes: 5 the run has ended; 8 there is none; 23 something could not be undone.
     """
     session: Session = context.obj
-    with session.open() as kernel:
+    with session.open(make=False) as kernel:
         runner = _runner(kernel, run, tenant, quiet=as_json)
         found = runner.cancel(run, tenant=tenant, by=person(), reason=reason)
     finish(found, as_json=as_json)
@@ -260,6 +264,12 @@ def _waited(runner: Runner, run: Run) -> Run:
         if not runner.waits.pending(run.tenant, run.run):
             run = runner.resume(run.run, tenant=run.tenant)
     return runner.resume(run.run, tenant=run.tenant)
+
+
+def _answer(approve: bool, deny: bool, happened: bool) -> str:
+    if approve or deny:
+        return "approve" if approve else "deny"
+    return "it happened" if happened else "it did not happen"
 
 
 def _object(text: str) -> dict[str, object]:

@@ -200,11 +200,13 @@ def _print_where(story: Story) -> None:
     """Say on stderr where the volume is and what to try on it."""
     volume = story.volume()
     branch = story.agent.branch_name
+    home = story.kernel.home.path
     lines = [
         f"the volume is {volume}; try:",
         f"  agentfs -f {volume} branches",
         f"  agentfs -f {volume} -b {branch} ls /project",
         f"  agentfs -f {volume} log --limit 20",
         f"  agentfs -f {volume} diff main {branch}",
+        f"  fmos --home {home} agent show {branch} --tenant {story.agent.tenant}",
     ]
     sys.stderr.write(os.linesep.join(lines) + os.linesep)

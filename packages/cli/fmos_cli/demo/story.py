@@ -15,17 +15,16 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from fmos.audit.record import verify
 from fmos.client import Client, connect
+from fmos.effects import Sandbox
 from fmos.ledger.accounts import account_of
 from fmos.runtime.kernel import Kernel
 from fmos.types import Decision, Principal
 from fmos_cli.demo import setup
-from fmos_cli.demo.effects import Effects
 from fmos_cli.demo.operator import Operator
 from fmos_cli.demo.project import Source, bring_in
-from fmos_cli.demo.sandbox import Sandbox
 from fmos_cli.demo.scripted import ScriptedModel
 from fmos_cli.demo.timeline import Timeline
-from fmos_cli.demo.tools import DESCRIPTORS, PROJECT, Desk, make_tools
+from fmos_cli.demo.tools import DESCRIPTORS, PROJECT, Desk, make_tools, tools_on_fork
 from fmos_langgraph import FmosMiddleware, FmosSaver
 
 TENANT = "demo"
@@ -210,14 +209,18 @@ class Story:
         who = agent.model_copy(update={"session": session})
         client = self._connect(agent, session)
         files = self.kernel.agent_files(agent)
-        effects = Effects(files, self.sandbox, PROJECT, self.timeline.event)
-        operator = Operator(self.kernel, effects, self.timeline, interactive=self.interactive)
+        desk = Desk(files, client, who, self.sandbox)
+        operator = Operator(
+            self.kernel, files, self.timeline,
+            interactive=self.interactive, where=self.sandbox.kind,
+        )  # fmt: skip
         middleware = FmosMiddleware(
-            client, DESCRIPTORS, on_step=self.timeline.step, on_ask=operator.answer
-        )
+            client, DESCRIPTORS, on_step=self.timeline.step, on_ask=operator.answer,
+            files=files, on_fork=lambda fork: tools_on_fork(desk, fork),
+        )  # fmt: skip
         graph = create_agent(
             self.model or ScriptedModel(on_command=self.sandbox.vouch),
-            make_tools(Desk(files, client, who, effects)),
+            make_tools(desk),
             system_prompt=setup.SYSTEM_PROMPT,
             middleware=[middleware],
             checkpointer=FmosSaver.from_fs(self.kernel.agent_fs(agent)),
@@ -226,10 +229,11 @@ class Story:
         asked: Any = {"messages": [("user", task)]}
         for update in graph.stream(asked, config, stream_mode="updates"):
             for node, delta in update.items():
+                operator.tell_merged()
                 self._notice(node, _messages(delta))
         self.tokens_raw += middleware.governor.tokens_raw
         self.tokens_sent += middleware.governor.tokens_sent
-        return len(operator.merged)
+        return operator.merged
 
     def _connect(self, agent: Principal, session: str) -> Client:
         who = agent.model_copy(update={"session": session})

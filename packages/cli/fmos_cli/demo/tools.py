@@ -6,6 +6,7 @@ decided by the trust gate before any of this is reached.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import posixpath
@@ -17,10 +18,10 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from agentfs import AgentFS
 from agentfs.errors import AgentFSError
 from fmos.client import Client
+from fmos.effects import TRIAL_MARK, Sandbox, Trial
 from fmos.errors import FmosError
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Principal
-from fmos_cli.demo.effects import Effects
 
 PROJECT = "/project"
 OUTBOX = "/outbox/messages.jsonl"
@@ -73,7 +74,7 @@ class Desk:
     files: AgentFS
     client: Client
     principal: Principal
-    effects: Effects
+    sandbox: Sandbox
 
     def list_files(self, path: str = PROJECT) -> str:
         """List the files and folders in a folder; folders end with a slash."""
@@ -111,10 +112,20 @@ class Desk:
 
     def run_command(self, command: str) -> str:
         """Run a shell command in the project folder and print what it printed."""
-        effect = self.effects.take(command) or self.effects.start(command)
-        self.effects.merge(effect)
-        changed = f"{len(effect.changes)} paths changed"
-        return f"exit code {effect.exit_code}, {changed}\n{effect.output}".rstrip()
+        if TRIAL_MARK in str(self.files.branch):  # somebody looks at this fork before it counts
+            return self._said(self.files, command)
+        trial = Trial.begin(self.files)
+        try:
+            said = self._said(trial.files, command)
+            trial.merge()
+        except BaseException:
+            trial.discard()
+            raise
+        return said
+
+    def _said(self, files: AgentFS, command: str) -> str:
+        done = self.sandbox.run(files, command, PROJECT)
+        return f"exit code {done.exit_code}\n{done.output}".rstrip()
 
     def send_message(self, to: str, body: str) -> str:
         """Send a message to an address."""
@@ -141,6 +152,12 @@ class Desk:
 def make_tools(desk: Desk) -> list[BaseTool]:
     """Return the desk's methods as LangChain tools, in the order of their descriptors."""
     return [_as_tool(getattr(desk, descriptor.name)) for descriptor in DESCRIPTORS]
+
+
+def tools_on_fork(desk: Desk, fork: AgentFS) -> list[BaseTool]:
+    """Return the tools whose whole effect is on the files, over those of a fork."""
+    there = dataclasses.replace(desk, files=fork)
+    return [_as_tool(there.write_file), _as_tool(there.run_command)]
 
 
 def _as_tool(method: Callable[..., str]) -> BaseTool:

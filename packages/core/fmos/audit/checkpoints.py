@@ -27,6 +27,7 @@ ROTATE = "audit.rotate"
 
 _PIECE = 20_000
 _NS = 1_000_000_000
+_DAY_S = 86_400
 
 
 class Pending(NamedTuple):
@@ -48,6 +49,8 @@ def checkpoint(kernel: Kernel, tenant: str) -> Note | None:
     """
     volume = kernel.volume(tenant)
     store = TreeStore(volume)
+    if kernel.looking:
+        return _signed_before(tenant, store)
     log = home_log(kernel, tenant)
     while True:
         with volume.transaction():
@@ -74,6 +77,17 @@ def pending(kernel: Kernel, tenant: str) -> Pending:
     if since is None:
         return Pending(rows, 0.0)
     return Pending(rows, max(0.0, (kernel.clock.now_ns() - since) / _NS))
+
+
+def _signed_before(tenant: str, store: TreeStore) -> Note | None:
+    """Return the last checkpoint, where nothing may be signed, if it covers all rows."""
+    rows = _rows_since(store)
+    if rows > 0:
+        raise StorageError(
+            f"{rows} rows of tenant {tenant!r} are not signed for, and the home is only looked at",
+            hint="run `fmos audit checkpoint` where it may be written to",
+        )
+    return _last(store)
 
 
 def _last(store: TreeStore) -> Note | None:
@@ -141,14 +155,17 @@ def let_go(kernel: Kernel, tenant: str, retention_s: float | None = None) -> int
     """Let go of journal rows beyond the retention, after a checkpoint over them; return how many.
 
     What follows from them stays: their hashes are in the tree, and the signed hash of the last
-    one is where the chain begins.
+    one is where the chain begins. The retention is by default the longer one of the volume's
+    `history_retention` and `[audit] keep_days`; no row that the checkpoint does not cover goes.
 
     Raises:
         FormatError, HomeError, StorageError: as `checkpoint` does; nothing is let go then.
     """
     made = checkpoint(kernel, tenant)
-    keys = kernel.keys_of(tenant)
-    found = kernel.volume(tenant).gc(
+    keys, volume = kernel.keys_of(tenant), kernel.volume(tenant)
+    if retention_s is None:
+        retention_s = max(volume.retention(), kernel.settings.audit.keep_days * _DAY_S)
+    found = volume.gc(
         retention_s,
         sign=lambda digest: keys.sign(digest).encode("ascii"),
         until=made.checkpoint.seq if made else 0,

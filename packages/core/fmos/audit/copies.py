@@ -6,7 +6,6 @@ A note ends with an empty line; one without it was cut short by a crash, and doe
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from fmos.audit.note import Note, parse, parse_all
 from fmos.errors import FormatError, StorageError
+from fmos.storage import locks
 
 _TAIL = 16_384
 _WHOLE = re.compile(b"(?:[^\n]+\n){3,}\n(?:\xe2\x80\x94 [^\n]+\n)+\n")
@@ -93,7 +93,7 @@ def append(path: Path, texts: list[str]) -> None:
 def _locked(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locks.wait_for(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)

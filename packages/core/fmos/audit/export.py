@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from fmos.audit.shown import row_hash, shown
 from fmos.audit.tree import TreeStore
 from fmos.errors import ArgumentError, FormatError, NotFoundError, StorageError
 from fmos.runtime.kernel import Kernel
+from fmos.storage import wholefile
 
 FORMAT = "fmos-audit-export/1"
 _EVERY = 1000
@@ -83,7 +82,7 @@ def export(
         "previous": previous.hex(), "before": [each.hex() for each in frontier.hashes],
         "checkpoint": str(note), "keys": kernel.key_history(tenant).to_json(),
     }  # fmt: skip
-    with _whole_file(target) as file:
+    with _written(target) as file:
         writer = _Writer(file)
         writer.line(header)
         masked = 0
@@ -127,19 +126,13 @@ class _Writer:
 
 
 @contextmanager
-def _whole_file(target: Path) -> Iterator[IO[bytes]]:
-    """Write under another name, and give the file its own once it is whole and synced."""
+def _written(target: Path) -> Iterator[IO[bytes]]:
+    """Open what is exported to: whole or not there, packed if its name says so."""
     if target.exists() and not target.is_file():
         raise StorageError(f"{str(target)!r} is there and is no file", hint="choose another name")
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as raw:
-            with _packed(raw, target) as file:
-                yield file
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(draft, target)
+        with wholefile.whole(target, private=True) as raw, _packed(raw, target) as file:
+            yield file
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -147,8 +140,6 @@ def _whole_file(target: Path) -> Iterator[IO[bytes]]:
             f"cannot write {str(target)!r}: {error.strerror}; nothing is there",
             hint="choose another folder, or make room",
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +25,7 @@ from fmos.audit.history import KeyChange, KeyHistory
 from fmos.audit.keys import AuditKeys, make_private, public_text, read_private
 from fmos.clock import Clock
 from fmos.errors import FormatError, HomeError
+from fmos.storage import wholefile
 from fmos.storage.database import Database
 from fmos.types import DEFAULT_TENANT, checked_id
 
@@ -51,8 +51,12 @@ Step = Callable[[str], None]
 class KeyRing:
     """The keys of every tenant of one home. Thread-safe, and safe across processes."""
 
-    def __init__(self, folder: Path, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, database: Database, clock: Clock, *, looking: bool = False
+    ) -> None:
+        """`looking` leaves the folder as it is; `database` is a copy then."""
         self._folder = folder
+        self._looking = looking
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
@@ -134,19 +138,15 @@ class KeyRing:
         by_new = base64.b64encode(private.sign(said)).decode("ascii")
         change = replace(unsigned, by_old=keys.sign(said), by_new=by_new)
         with_it = replace(history, changes=(*history.changes, change))
-        _write_whole(folder / _HISTORY, json.dumps(with_it.to_json(), indent=1) + "\n")
+        text = json.dumps(with_it.to_json(), indent=1) + "\n"
+        wholefile.write_text(folder / _HISTORY, text, private=True)
         step("written")
         return change
 
     def _open(self, tenant: str) -> AuditKeys:
         folder = self._folder / checked_id(tenant, "a tenant id")
         known = self._public_key(tenant)
-        if known is None:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            self._adopt_older(tenant, folder)
-        else:
-            _finish(folder, known)
-        keys = AuditKeys(folder, make=known is None, current=lambda: self._public_key(tenant))
+        keys = (self._seen if self._looking else self._prepared)(tenant, folder, known)
         if known is None:
             keys.require()
             self._database.execute(_NOTE, (tenant, keys.public_key, self._clock.now_ns()))
@@ -157,8 +157,32 @@ class KeyRing:
                 hint="restore the folder from a backup; what the old key signed stays bound to it",
             )
         keys.require()
-        _publish(folder / PUBLIC, keys.public_key)
+        if not self._looking:
+            _publish(folder / PUBLIC, keys.public_key)
         return keys
+
+    def _prepared(self, tenant: str, folder: Path, known: str | None) -> AuditKeys:
+        """Return the keys in a folder after what is due there; a new tenant's are made."""
+        if known is None:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._adopt_older(tenant, folder)
+        else:
+            _finish(folder, known)
+        return AuditKeys(folder, make=known is None, current=lambda: self._public_key(tenant))
+
+    def _seen(self, tenant: str, folder: Path, known: str | None) -> AuditKeys:
+        """Return the keys in a folder as they are; a tenant that has none gets some for now."""
+        following = folder / _NEXT
+        if known and following.exists() and public_text(read_private(following)) == known:
+            raise HomeError(
+                f"a change of the keys of tenant {tenant!r} was cut short",
+                hint="what writes next finishes it, such as `fmos audit checkpoint`",
+            )
+        if known is None and not (folder / _SIGNING).exists():
+            if tenant != DEFAULT_TENANT or not (self._folder / _SIGNING).exists():
+                return _Unkept(folder)
+            folder = self._folder  # as an older home has them: see `_adopt_older`
+        return AuditKeys(folder, make=False, current=lambda: self._public_key(tenant))
 
     def _public_key(self, tenant: str) -> str | None:
         rows = self._database.query(_KNOWN, (tenant,))
@@ -195,6 +219,13 @@ class KeyRing:
                 os.replace(older, folder / name)
 
 
+class _Unkept(AuditKeys):
+    """Keys that are in no file: nothing that was ever kept is signed or digested with them."""
+
+    def _read(self, path: Path, make: Callable[[], bytes]) -> bytes:
+        return make()
+
+
 def _publish(path: Path, public_key: str) -> None:
     """Write the public key where a client finds it; whole or not at all."""
     text = public_key + "\n"
@@ -203,32 +234,7 @@ def _publish(path: Path, public_key: str) -> None:
             return
     except (OSError, UnicodeDecodeError):
         pass
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    draft.write_text(text, encoding="ascii")
-    os.replace(draft, path)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all, synced with its folder."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(draft, "x", encoding="utf-8") as file:
-            os.chmod(draft, 0o600)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    wholefile.write_text(path, text)
 
 
 def _finish(folder: Path, counts: str | None) -> None:
@@ -239,7 +245,6 @@ def _finish(folder: Path, counts: str | None) -> None:
     # Where another process has finished it meanwhile, there is nothing to replace.
     with open(folder / _SIGNING, "r+b") as old, suppress(FileNotFoundError):
         os.replace(following, folder / _SIGNING)
-        _sync_folder(folder)
+        wholefile.sync_folder(folder)
         old.write(bytes(os.fstat(old.fileno()).st_size))
-        old.flush()
-        os.fsync(old.fileno())
+        wholefile.sync(old)

@@ -12,7 +12,9 @@ import hmac
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,9 +22,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fmos.errors import HomeError
+from fmos.storage import wholefile
 
 _SIGNING = "audit.pem"
 _DIGEST = "digest.key"
+
+#: How long a change of keys that is seen half done may take until it counts as none.
+_CHANGE_S = 1.0
+_PAUSE_S = 0.01
 
 
 class AuditKeys:
@@ -80,21 +87,37 @@ class AuditKeys:
         return hmac.new(key, data, hashlib.sha256).hexdigest()
 
     def _signing_key(self) -> Ed25519PrivateKey:
+        path = self._folder / _SIGNING
         with self._lock:
-            path = self._folder / _SIGNING
-            if self._private is None or _identity(path) not in (None, self._read_from):
-                self._private = self._load(path)
-            return self._private
-
-    def _load(self, path: Path) -> Ed25519PrivateKey:
-        """Read the key; one that took another's place must be the one that counts now."""
-        private = _parse_private(path, self._read(path, _new_private))
-        if self._read_from is not None and self._current is not None:
-            current, found = self._current(), public_text(private)
-            if found != current:
-                raise _unusable(path, "was exchanged for one that no rotation made")
-        self._read_from = _identity(path)
+            private, read_from = self._private, self._read_from
+        if private is not None and _identity(path) in (None, read_from):
+            return private
+        # Not under the lock: who changes the keys holds kernel.db, and signs, which takes it.
+        private, read_from = self._load(path, again=read_from is not None)
+        with self._lock:
+            self._private, self._read_from = private, read_from
         return private
+
+    def _load(self, path: Path, *, again: bool) -> tuple[Ed25519PrivateKey, tuple[int, int] | None]:
+        """Read the key; one that took another's place must be the one that counts now.
+
+        kernel.db takes a new key just before its file does, so that one who looks in between
+        sees two that differ, and looks again for a short time.
+        """
+        deadline = time.monotonic() + _CHANGE_S
+        while True:
+            identity = _identity(path)
+            private = _parse_private(path, self._read(path, _new_private))
+            if not again or self._current is None or public_text(private) == self._current():
+                return private, identity or _identity(path)
+            if time.monotonic() > deadline:
+                raise _unusable(
+                    path,
+                    "was exchanged for one that no rotation made, or a rotation was cut short",
+                    "restore it from a backup; after a rotation that was killed, start this"
+                    " process anew, which finishes it",
+                )  # fmt: skip
+            time.sleep(_PAUSE_S)
 
     def _digest_key(self) -> bytes:
         with self._lock:
@@ -151,6 +174,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
+def is_public_key(text: str) -> bool:
+    """Return whether a text is a public key: 32 bytes in base64."""
+    try:
+        Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
+    return True
+
+
 def verify_signature(public_key: str, data: bytes, signature: str) -> bool:
     """Return whether the owner of a base64 public key signed `data`; malformed input is False."""
     try:
@@ -180,19 +212,9 @@ def _parse_private(path: Path, data: bytes) -> Ed25519PrivateKey:
 
 
 def _create(path: Path, data: bytes) -> None:
-    """Write the whole file under another name, then link it: nobody ever sees half a key."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process was first; its key counts
-    finally:
-        draft.unlink()
+    # Where another process was first, its key counts.
+    with suppress(FileExistsError), wholefile.whole(path, private=True, replace=False) as file:
+        file.write(data)
 
 
 def _unusable(path: Path, why: str, hint: str = "") -> HomeError:

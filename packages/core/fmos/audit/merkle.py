@@ -14,18 +14,25 @@ from fmos.errors import ArgumentError
 #: The root of the tree without leaves.
 EMPTY_ROOT = sha256(b"").digest()
 
+_LEAF, _NODE = b"\x00", b"\x01"
+
 Subtree = Callable[[int, int], bytes]
 """Returns the hash of the full subtree of a level and an index."""
 
 
 def leaf_hash(data: bytes) -> bytes:
     """Return the hash of a leaf."""
-    return sha256(b"\x00" + data).digest()
+    return sha256(_LEAF + data).digest()
+
+
+def leaf_hashes(data: Iterable[bytes]) -> list[bytes]:
+    """Return the hashes of many leaves; a call for each would cost as much as the hash."""
+    return [sha256(_LEAF + each).digest() for each in data]
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of a node over its two children."""
-    return sha256(b"\x01" + left + right).digest()
+    return sha256(_NODE + left + right).digest()
 
 
 def full_root(hashes: Sequence[bytes]) -> bytes:
@@ -33,7 +40,7 @@ def full_root(hashes: Sequence[bytes]) -> bytes:
     level = hashes
     while len(level) > 1:
         level = [
-            sha256(b"\x01" + left + right).digest()
+            sha256(_NODE + left + right).digest()
             for left, right in zip(level[::2], level[1::2], strict=True)
         ]
     return level[0]

@@ -149,8 +149,9 @@ def trusted_history(keys: dict[str, Any], trusted: Collection[str]) -> KeyHistor
     history.check()
     if not set(history.keys) & set(trusted):
         raise FormatError(
-            "no key in this file is one that you trust",
-            hint="give the tenant's public key (keys/<tenant>/audit.pub) with --key",
+            f"no key in this file of the tenant {history.tenant!r} is one that you trust",
+            hint=f"name that with --tenant, or give its public key (keys/{history.tenant}/audit.pub"
+            " in the home it is of) with --key",
         )
     return history
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from agentfs import AgentFS
 from agentfs.types import JournalRow
 from fmos.audit.shown import shown
 from fmos.audit.tree import TreeStore
@@ -62,6 +64,19 @@ def rows_of(
             break
     digest = kernel.keys_of(tenant).digest
     return [shown(row, digest).fields for row in found]
+
+
+def row_before(volume: AgentFS, time_ns: int) -> int:
+    """Return the number of the last row from before a time (nanoseconds), by the host's clock.
+
+    Rows are taken to be in the order of time; 0, or where the journal begins, if all are later.
+    """
+    numbers = range(volume.journal_start().seq + 1, TreeStore(volume).head() + 1)
+
+    def written_ns(seq: int) -> int:
+        return next(volume.journal(seq - 1, 1, until=seq)).time_ns
+
+    return numbers.start - 1 + bisect_left(numbers, time_ns, key=written_ns)
 
 
 def _from_the_end(kernel: Kernel, tenant: str, wanted: Wanted) -> Iterator[list[JournalRow]]:

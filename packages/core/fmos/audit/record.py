@@ -64,6 +64,7 @@ def record_intent(
             "span": span.span,
             "decision": verdict.decision.value,
             "reasons": [reason.code for reason in verdict.reasons],
+            "rules": [shown_name(reason.rule) for reason in verdict.reasons],
             "approval": verdict.approval,
             "reservation": verdict.reservation,
             "policy": verdict.policy,

@@ -12,12 +12,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from agentfs import AgentFS
-from fmos.audit.merkle import Frontier, full_root
+from fmos.audit.merkle import Frontier, full_root, leaf_hashes
 from fmos.audit.tree import TILE, TreeStore
 from fmos.errors import StorageError
 
@@ -91,7 +90,7 @@ def sweep(
         end = min(at + _PIECE, rows.until)
         part = volume.check_journal(at, end, found.last)
         found.bad = part.first_bad_seq
-        leaves = [sha256(b"\x00" + each).digest() for each in part.hashes]
+        leaves = leaf_hashes(part.hashes)
         first = at - rows.base
         while waiting and waiting[0] <= first + len(leaves):
             size = waiting.pop(0)
@@ -183,7 +182,7 @@ def _work() -> None:
     """Do the task on standard input, and write what was found to standard output."""
     task = json.load(sys.stdin)
     rows = Range(task["base"], task["since"], task["until"], bytes.fromhex(task["previous"]))
-    with AgentFS.open(task["path"], system=True, create=False) as volume, volume.reading():
+    with AgentFS.open(task["path"], system=True, read_only=True) as volume, volume.reading():
         json.dump(sweep(volume, rows, task["sizes"]).to_json(), sys.stdout)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib import resources
 
 from agentfs import AgentFS
-from fmos.audit.merkle import Frontier, full_root
+from fmos.audit.merkle import Frontier, full_root, leaf_hashes
 from fmos.errors import FormatError
 
 TILE = 256
@@ -94,7 +93,7 @@ class TreeStore:
 
     def grow(self, tree: Tree, rows: Sequence[bytes]) -> Tree:
         """Take in the hashes of the rows that follow, and return the tree as it is then."""
-        leaves = [sha256(b"\x00" + each).digest() for each in rows]
+        leaves = leaf_hashes(rows)
         frontier = tree.frontier.copy()
         for each in leaves:
             frontier.add(each)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 import zstandard
 
-from fmos.care import sealing
+from fmos.care import encryption
 from fmos.errors import ArgumentError, FmosError, FormatError
 from fmos.types import Record
 
@@ -73,8 +72,10 @@ class Writer:
     """Adds files, one after the other, and the manifest at the end."""
 
     def __init__(self, out: IO[bytes], passphrase: bytes | None) -> None:
-        self._sealed = None if passphrase is None else sealing.SealedWriter(out, passphrase)
-        sink: Any = self._sealed or out
+        self._encrypting = (
+            None if passphrase is None else encryption.EncryptingWriter(out, passphrase)
+        )
+        sink: Any = self._encrypting or out
         compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self._zstd = compressor.stream_writer(sink, closefd=False)
         self._tar = tarfile.open(fileobj=self._zstd, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
@@ -92,8 +93,8 @@ class Writer:
         self._tar.addfile(_info(MANIFEST, len(text)), io.BytesIO(text))
         self._tar.close()
         self._zstd.close()
-        if self._sealed is not None:
-            self._sealed.finish()
+        if self._encrypting is not None:
+            self._encrypting.finish()
 
 
 def _info(name: str, size: int) -> tarfile.TarInfo:
@@ -222,16 +223,16 @@ def _stream(path: Path, passphrase: bytes | None) -> Iterator[IO[bytes]]:
             raise ArgumentError(
                 f"cannot read the backup {str(path)!r}: {error.strerror}"
             ) from error
-        head = file.read(len(sealing.MAGIC))
+        head = file.read(len(encryption.MAGIC))
         file.seek(0)
         source: Any = file
-        if head == sealing.MAGIC:
+        if head == encryption.MAGIC:
             if passphrase is None:
                 raise ArgumentError(
                     f"{str(path)!r} is encrypted", hint="name its passphrase's file"
                 )
             source = io.BufferedReader(
-                sealing.SealedReader(file, passphrase, repr(str(path))), _PIECE
+                encryption.DecryptingReader(file, passphrase, repr(str(path))), _PIECE
             )
         elif passphrase is not None:
             raise ArgumentError(f"{str(path)!r} is not encrypted", hint="leave the passphrase out")
@@ -266,9 +267,3 @@ class _Inflated(io.RawIOBase):
         buffer[:count] = self._data[:count]
         self._data = self._data[count:]
         return count
-
-
-def sync(file: IO[bytes]) -> None:
-    """Make a file's content survive a power cut."""
-    file.flush()
-    os.fsync(file.fileno())

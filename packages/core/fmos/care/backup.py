@@ -7,7 +7,6 @@ no account lacks spending for an effect that the journal has.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -21,10 +20,11 @@ from typing import IO, NamedTuple
 import apsw
 
 from fmos.care import files
-from fmos.care.archive import Manifest, Progress, VolumeFacts, Writer, read, sync
+from fmos.care.archive import Manifest, Progress, VolumeFacts, Writer, read
 from fmos.care.cut import Snapshot, copy, one_instant
 from fmos.care.examine import Fault, components_of, examine, journal_head
 from fmos.errors import ArgumentError, HomeError, StorageError
+from fmos.storage import locks, wholefile
 from fmos.types import Record
 
 #: Whoever reads a backup with keys can sign as the home does.
@@ -82,9 +82,9 @@ def backup(
         with _draft(partial, target) as out:
             writer = Writer(out, passphrase)
             manifest = _write(writer, home, Path(f"{partial}.db"), keys, fmos_version, tell)
-            sync(out)
+            wholefile.sync(out)
         os.replace(partial, target)
-        files.sync_folder(target.parent)
+        wholefile.sync_folder(target.parent)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -195,7 +195,8 @@ def _places(home: Path, target: Path, overwrite: bool) -> tuple[Path, Path]:
         raise ArgumentError(f"there is no folder {str(target.parent)!r}", hint="make it first")
     if aim.exists() and not overwrite:
         raise ArgumentError(
-            f"{str(target)!r} is there already", hint="name another file, or allow --overwrite"
+            f"{str(target)!r} is there already",
+            hint="name another file, or replace it with --force",
         )
     return real, aim
 
@@ -206,12 +207,10 @@ def _draft(partial: Path, target: Path) -> Iterator[IO[bytes]]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(partial, flags, files.PRIVATE_FILE)
     with os.fdopen(descriptor, "w+b") as out:
-        try:
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not locks.take(out):
             raise ArgumentError(
                 f"another backup is being written to {str(target)!r}", hint="name another file"
-            ) from error
+            )
         os.fchmod(descriptor, files.PRIVATE_FILE)
         out.truncate(0)
         try:

@@ -48,7 +48,8 @@ def contracts(patient: Patient) -> Iterator[Finding]:
 def policies(patient: Patient) -> Iterator[Finding]:
     """What lint says of policies, and whether all can be read: a broken one stops everybody."""
     folder = patient.home / "policies"
-    found = [*_linted(folder, "file")]
+    rules = folder / "trust"
+    found = [*_linted(folder, "file"), *(_linted(rules, "file") if rules.is_dir() else ())]
     yield from found
     if all(each.severity != "error" for each in found):
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -16,7 +15,8 @@ from fmos.care import files
 from fmos.care.doctor import Check, Finding, Patient, error, note, ok, warning
 from fmos.care.processes import users_of
 from fmos.config import FOLDERS, Home
-from fmos.runtime.transfer import PAPERS
+from fmos.runtime.agent_import import PAPERS
+from fmos.storage import locks
 
 _MEGA = 1 << 20
 _FREE_WARNING, _FREE_ERROR = 500 * _MEGA, 20 * _MEGA
@@ -147,7 +147,7 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
     """What killed commands left beside and in the home."""
     path = patient.home
     restoring = path.with_name(f"{path.name}.restoring")
-    if restoring.exists() and not _is_locked(Path(f"{restoring}.lock")):
+    if restoring.exists() and locks.holder(Path(f"{restoring}.lock")) is None:
         yield note(
             str(restoring), "a restore was interrupted", "run it again, or remove the folder"
         )
@@ -181,7 +181,7 @@ def socket_path(patient: Patient) -> Iterator[Finding]:
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
         yield error(str(path), "it is no socket", f"move it away: `mv {path} {path}.old`")
         return
-    if path.exists() and not _is_locked(path.with_suffix(".lock")):
+    if path.exists() and locks.holder(path.with_suffix(".lock")) is None:
         yield warning(
             str(path), "a daemon that was killed left it",
             "start `fmos serve`, which takes it over, or run `fmos doctor --fix`", _remove(path),
@@ -192,7 +192,7 @@ def socket_path(patient: Patient) -> Iterator[Finding]:
 
 def _remove(path: Path) -> Callable[[], str]:
     def fix() -> str:
-        if _is_locked(path.with_suffix(".lock")):
+        if locks.holder(path.with_suffix(".lock")) is not None:
             return "left it: a daemon has started"
         path.unlink(missing_ok=True)
         return "removed it"
@@ -200,23 +200,10 @@ def _remove(path: Path) -> Callable[[], str]:
     return fix
 
 
-def _is_locked(path: Path) -> bool:
-    """Return whether somebody holds the lock of a file; it is not made for that."""
-    try:
-        with open(path, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-            return False
-    except OSError:
-        return False
-
-
 def daemon(patient: Patient) -> Iterator[Finding]:
     """Whether a daemon runs, answers, and is of this version."""
     path = Home(patient.home).socket
-    if not _is_locked(path.with_suffix(".lock")):
+    if locks.holder(path.with_suffix(".lock")) is None:
         yield ok(str(path), "no daemon runs; one is not needed")
         return
     began = time.monotonic()
@@ -263,10 +250,7 @@ def _health(body: bytes) -> dict[str, object]:
 
 
 def _holder(path: Path) -> str:
-    try:
-        number = path.with_suffix(".lock").read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        number = ""
+    number = locks.holder(path.with_suffix(".lock")) or ""
     return number if number.isdigit() else "(see `fuser`)"
 
 

@@ -21,7 +21,7 @@ from fmos.care.doctor import Check, Finding, Patient, error, note, ok, warning
 _OLDEST_PYTHON = (3, 11)
 # Each with what it is needed for; the upper bound, if any, is the first version that is too new.
 _REQUIRED = {
-    "apsw": ("3.46.1", ""), "pydantic": ("2.12", "3"), "zstandard": ("0.22", ""),
+    "apsw": ("3.51", ""), "pydantic": ("2.12", "3"), "zstandard": ("0.22", ""),
     "cryptography": ("43", ""), "typer": ("0.20", "0.29"), "PyYAML": ("6.0.1", ""),
     "mcp": ("2.2", "3"), "langgraph": ("1.2", "2"), "langchain": ("1.4", "2"),
 }  # fmt: skip

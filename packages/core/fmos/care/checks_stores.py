@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -24,6 +23,7 @@ from fmos.care.examine import (
     volume_faults,
 )
 from fmos.care.upgrade import missing_tables, plan
+from fmos.clock import utc_text
 from fmos.errors import FmosError
 from fmos.runtime.kernel import Kernel
 from fmos.types import checked_id
@@ -33,20 +33,6 @@ _BUSY_MS = 2000
 _AHEAD_NS = 300 * 10**9
 _NEWEST = "SELECT time_ns FROM journal ORDER BY seq DESC LIMIT 1"
 _TREE = "ext_audit_tree"
-_HOUR_NS = 3600 * 10**9
-_OPERATIONS = """
-SELECT operation, json_extract(detail, '$.id'), time_ns FROM journal
-WHERE operation = 'op.outcome' OR operation = 'op.intent'
-    AND json_extract(detail, '$.decision') IN ('allow', 'transform')
-ORDER BY seq
-"""
-_IN_STATE = "SELECT count(*) FROM {} WHERE state = ?"
-_UNSETTLED = (
-    ("step", ("in_doubt", "steps are in doubt: nobody knows whether their effect happened",
-              "look at each (`fmos workflow show RUN`) and say what happened")),
-    ("saga", ("stuck", "runs could not be undone to the end",
-              "look at each (`fmos workflow show RUN`) and undo by hand what is left")),
-)  # fmt: skip
 _RESTORE = "restore a backup: `fmos restore FILE --force`"
 
 
@@ -178,7 +164,7 @@ def checkpoints(patient: Patient) -> Iterator[Finding]:
     from fmos.audit.verify import verify  # noqa: PLC0415 - with --deep only
 
     number = 0
-    with Kernel.open(patient.home) as kernel:
+    with Kernel.look(patient.home) as kernel:
         for tenant in _with_tree(patient):
             try:
                 report = verify(kernel, tenant)
@@ -213,45 +199,6 @@ def _with_tree(patient: Patient) -> list[str]:
             if _TREE in tables_of(connection):
                 found.append(Path(name).stem)
     return found
-
-
-def reconciliation(patient: Patient) -> Iterator[Finding]:
-    """What is left between kernel.db and the volumes: steps in doubt, operations without an end."""
-    where = str(patient.home)
-    found: list[Finding] = []
-    path = patient.home / files.KERNEL_DB
-    try:
-        with reading(path) as connection:
-            tables = tables_of(connection)
-            for table, (state, problem, remedy) in _UNSETTLED:
-                if table in tables:
-                    number = connection.execute(_IN_STATE.format(table), (state,)).get
-                    if number:
-                        found.append(warning(where, f"{number} {problem}", remedy))
-    except apsw.Error:
-        return  # kernel.db says so
-    unended = sum(_unended(patient.home / name) for name in _volumes(patient))
-    if unended:
-        found.append(
-            note(where, f"{counted(unended, 'operation')} began over an hour ago and have no"
-                        " outcome; the next start of `fmos serve` notes them as unknown")
-        )  # fmt: skip
-    yield from found or [ok(where, "nothing is left between kernel.db and the volumes")]
-
-
-def _unended(path: Path) -> int:
-    """Return how many allowed operations of a volume have no outcome after an hour."""
-    begun: dict[str, int] = {}
-    try:
-        with reading(path) as connection:
-            for operation, id, time_ns in connection.execute(_OPERATIONS):
-                if operation == "op.intent":
-                    begun[str(id)] = int(time_ns)
-                else:
-                    begun.pop(str(id), None)
-    except apsw.Error:
-        return 0  # volumes says so
-    return sum(time_ns < time.time_ns() - _HOUR_NS for time_ns in begun.values())
 
 
 def jobs(patient: Patient) -> Iterator[Finding]:
@@ -338,7 +285,7 @@ def _without_hint(failure: FmosError) -> str:
 
 
 def _date(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{utc_text(time_ns)} UTC"
 
 
 CHECKS = (
@@ -348,7 +295,6 @@ CHECKS = (
     Check("volumes", volumes, long=True),
     Check("keys", keys),
     Check("checkpoints", checkpoints, long=True),
-    Check("reconciliation", reconciliation, long=True),
     Check("jobs", jobs),
     Check("clock", clock),
 )

@@ -8,6 +8,7 @@ them, and no spending is missing for an effect that the journal has.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import apsw
 
+from agentfs.looking import look_at
 from fmos.care import files
 from fmos.errors import StorageError
 from fmos.storage.database import translate
@@ -103,7 +105,10 @@ def _opened(home: Path, name: str, kept: ExitStack, locks: ExitStack) -> Snapsho
 
 
 def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    # A home that nobody here may write to is backed up as it lies there.
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    flags = apsw.SQLITE_OPEN_READWRITE
+    connection = apsw.Connection(str(path), flags=flags) if writable else look_at(str(path))
     stack.callback(_close, connection)
     connection.set_busy_timeout(int(_WAIT_S * 1000))
     return connection

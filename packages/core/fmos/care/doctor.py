@@ -18,6 +18,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fmos.errors import FmosError
 from fmos.types import Record
 
 Severity = Literal["ok", "note", "warning", "error"]
@@ -156,8 +157,9 @@ def _mended(finding: Finding) -> Finding:
         return finding
     try:
         return finding.model_copy(update={"done": finding.fix(), "severity": "note", "fix": None})
-    except OSError as error:
-        return finding.model_copy(update={"remedy": f"{finding.remedy} ({error.strerror})"})
+    except (OSError, FmosError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return finding.model_copy(update={"remedy": f"{finding.remedy} ({why})"})
 
 
 def _unforeseen(check: Check, error: BaseException) -> Finding:

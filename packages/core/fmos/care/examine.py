@@ -17,6 +17,7 @@ import apsw
 from agentfs import AgentFS
 from agentfs.connection import APPLICATION_ID, FORMAT_VERSION
 from agentfs.errors import AgentFSError
+from agentfs.looking import look_at
 from fmos.audit.keys import AuditKeys, public_text, read_private
 from fmos.care import files
 from fmos.errors import FmosError
@@ -100,10 +101,9 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
     Raises:
         apsw.Error: if it is no database, damaged or not readable.
     """
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = look_at(str(path))
     try:
         connection.set_busy_timeout(5000)
-        connection.execute("PRAGMA query_only = 1")
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         yield connection
     finally:
@@ -244,7 +244,7 @@ def volume_faults(
                 yield from _check_unknown(connection, path, version)
                 return
         tell = progress or (lambda _what, _done: None)
-        with AgentFS.open(path, create=False, system=True, busy_s=5) as volume:
+        with AgentFS.open(path, system=True, busy_s=5, read_only=True) as volume:
             for finding in volume.fsck(read_data=content, progress=tell):
                 yield Fault(
                     thing=str(path),

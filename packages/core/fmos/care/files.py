@@ -88,24 +88,3 @@ def _is_kept(name: str) -> bool:
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int]:
     it = os.stat(path)
     return it.st_dev, it.st_ino
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(root: Path) -> None:
-    """Make all files and names below a folder survive a power cut; no database may be open."""
-    for folder, _, files in os.walk(root):
-        for name in files:
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 from fmos.config import Home
 from fmos.errors import HomeError
+from fmos.storage import locks
 
 _SHOWN = 3
 
@@ -70,16 +70,12 @@ def sole_use(home: Path, what: str) -> Iterator[None]:
         _refuse_users(home, what, None)
         yield
         return
-    with open(lock_file, "a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            number = lock.read(20).strip()
-            who = f" (process {number})" if number.isdigit() else ""
+    with locks.tried(lock_file) as lock:
+        if lock is None:
             raise HomeError(
-                f"a daemon serves {str(home)!r}{who}, so it is not {what}", hint="stop it first"
-            ) from error
+                f"a daemon serves {str(home)!r}{locks.said_holder(lock_file)}, so it is not {what}",
+                hint="stop it first",
+            )
         _refuse_users(home, what, lock.fileno())
         yield
 

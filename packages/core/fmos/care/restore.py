@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -23,6 +22,7 @@ from fmos.care.processes import sole_use
 from fmos.care.upgrade import Step, migrate, note, plan
 from fmos.config import Home
 from fmos.errors import ArgumentError, FmosError, FormatError, HomeError, StorageError
+from fmos.storage import locks, wholefile
 from fmos.types import Record
 
 _EVENT = "home.restore"
@@ -106,32 +106,22 @@ def _staging(place: Path) -> Iterator[Path]:
     """Make the folder beside the home that is filled; what a killed restore left is removed."""
     staged = place.with_name(f"{place.name}.restoring")
     try:
-        descriptor = os.open(f"{staged}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _cannot(place, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # One that ended meanwhile has removed the file that was opened here.
-            if not os.path.samestat(os.fstat(descriptor), os.stat(f"{staged}.lock")):
-                raise BlockingIOError(errno.EWOULDBLOCK, "held by another")
-        except OSError as error:
-            raise HomeError(
-                f"another restore to {str(place)!r} runs already", hint="wait until it has ended"
-            ) from error
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            staged.mkdir(mode=files.PRIVATE_FOLDER)
-            yield staged
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise _cannot(place, error) from error
-        finally:
+        with locks.tried(Path(f"{staged}.lock"), remove=True) as lock:
+            if lock is None:
+                raise HomeError(
+                    f"another restore to {str(place)!r} runs already",
+                    hint="wait until it has ended",
+                )
             shutil.rmtree(staged, ignore_errors=True)
-            Path(f"{staged}.lock").unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
+            try:
+                staged.mkdir(mode=files.PRIVATE_FOLDER)
+                yield staged
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise _cannot(place, error) from error
 
 
 def _examined(
@@ -199,9 +189,9 @@ def _noted(staged: Path, manifest: Manifest, damaged: bool) -> dict[str, int]:
 
 @contextmanager
 def _synced(staged: Path) -> Iterator[None]:
-    files.sync_tree(staged)
+    wholefile.sync_tree(staged)
     yield
-    files.sync_folder(staged.parent)
+    wholefile.sync_folder(staged.parent)
 
 
 def _put(staged: Path, place: Path) -> Path | None:

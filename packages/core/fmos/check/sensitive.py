@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from fmos.contract.model import AgentContract
+from fmos.redaction import texts_in
 from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Operation, OperationKind
 
@@ -130,7 +131,7 @@ class Nature:
         return any(base.casefold().startswith(folded.rstrip("/") + "/") for base in above)
 
     def _names_private(self, value: Any) -> bool:
-        texts = [text.casefold() for text in _texts(value)]
+        texts = [text.casefold() for text in texts_in(value)]
         bases = ["/.fmos", *(path.casefold() for path in self.private)]
         return any(base in text for text in texts for base in bases)
 
@@ -140,16 +141,6 @@ def _readings(text: str) -> Iterator[str]:
     for said in {text, text.strip(), unquote(text), unicodedata.normalize("NFKC", text)}:
         parts = [part for part in said.split("/") if part not in ("", ".")]
         yield "/" + "/".join(parts)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _texts([*value, *value.values()])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
 
 
 def _in_scope(contract: AgentContract, path: str) -> bool:

@@ -64,6 +64,7 @@ class Governor:
         clock: Clock | None = None,
         steady_ns: Callable[[], int] = monotonic_ns,
         learned: Learned | None = None,
+        obligations: Iterable[str] = (),
     ) -> None:
         """Govern the session of the client's principal.
 
@@ -73,6 +74,8 @@ class Governor:
             clock: The time of day.
             steady_ns: Nanoseconds of a clock that is never set back.
             learned: Learned traps to add: `fmos.traps.learned.load`.
+            obligations: Those of an allowed call that the adapter fulfils, such as `effect_done`;
+                with any other one the call is refused.
         """
         self.client = client
         self.tokens_raw = 0
@@ -81,6 +84,7 @@ class Governor:
         self._clock = clock or SystemClock()
         self._steady_ns = steady_ns
         self._judge = Judge(learned)
+        self._obligations = frozenset(obligations)
         self._keeper = TableKeeper(
             lambda: self._call("trust_table"),
             lambda: client.public_key,
@@ -140,16 +144,29 @@ class Governor:
             self._opened(operation, verdict, traced, fast=True, start=start)
             return verdict
         answer = self._check(_labelled(operation, judged), approval, traced)
-        verdict = _explained(answer, judged, problem)
+        verdict = self._understood(_explained(answer, judged, problem))
         self._opened(operation, verdict, traced, fast=False, start=start)
         return verdict
+
+    def tried(self, operation: Operation, approval: str, effect: str, output: str) -> Verdict:
+        """Tell the gate on which fork an asked call ran, so that a person sees what it did there.
+
+        Args:
+            operation: The call, as it was asked about.
+            approval: What waits for a person.
+            effect: The fork's branch.
+            output: What the call printed there; it comes back with `effect_done`.
+        """
+        said = {"approval": approval, "effect": effect, "output": output}
+        asked = {"operation": _dump(operation), **said}
+        return Verdict.from_answer(self._call("trust_check", asked))
 
     def after_tool(
         self, operation: Operation, outcome: Outcome, text: str, *, call_id: str = ""
     ) -> str:
         """Close a tool call and return what the model shall see: the text, or a stub with a handle.
 
-        The full text is kept in the context and observed by the trust gate either way.
+        The trust gate observes the full text; what it hides of it is not kept in the context.
         """
         return str(self.close_tool(operation, outcome, text, call_id=call_id)["text"])
 
@@ -164,9 +181,10 @@ class Governor:
             self._judge.past.note_text(text, of_user=False)
         if opened.fast:
             ran = _traced(operation, opened.traced)
-            self._enqueue({"operation": ran, "outcome": outcome, "observation": observation})
+            entry = {"operation": ran, "outcome": outcome, "observation": observation}
+            text = self._observed(entry, text, opened.traced)
         else:
-            self._settle(outcome, observation, opened.traced)
+            text = self._settle(outcome, observation, opened.traced)
         # Observed first: a context that refuses the text must not leave the gate blind for it.
         said = {"role": "tool", "text": text, "name": operation.name}
         named = {"call_id": call_id or operation.id, "pinned": False}
@@ -346,9 +364,49 @@ class Governor:
         self._heard(verdict.table)
         return verdict
 
-    def _settle(self, outcome: Outcome, observation: Observation, traced: Opened) -> None:
+    def _understood(self, verdict: Verdict) -> Verdict:
+        """Return a denial for an allowed call that obliges the adapter to what it does not know."""
+        unknown = {each.kind for each in verdict.obligations} - self._obligations
+        if not verdict.allowed or not unknown:
+            return verdict
+        message = f"it may run only with {', '.join(sorted(unknown))}, which this adapter cannot do"
+        reason = Reason(code="obligation.unknown", message=message, rule="governor")
+        denied = Outcome(operation=verdict.operation, status=OutcomeStatus.DENIED)
+        with suppress(Exception):  # it is owed then, and the call does not run either way
+            self._owed.append(("trust_settle", {"outcome": _dump(denied)}))
+            self._pay()
+        update = {"decision": Decision.DENY, "reasons": (reason, *verdict.reasons)}
+        return verdict.model_copy(update=update)
+
+    def _settle(self, outcome: Outcome, observation: Observation, traced: Opened) -> str:
+        """Close a call at the gate and return its text as the model may read it."""
         arguments = {"outcome": _dump(outcome), "observation": _dump(observation)}
-        self._heard(self._call("trust_settle", arguments, traced).get("table"))
+        answer = self._call("trust_settle", arguments, traced)
+        self._heard(answer.get("table"))
+        redacted = answer.get("redacted")
+        return observation.text if redacted is None else str(redacted)
+
+    def _observed(self, entry: dict[str, Any], text: str, traced: Opened) -> str:
+        """Report what ran at once, and return its text as the model may read it.
+
+        Most texts wait for a trap; one that shows a secret is the gate's to redact, so it is
+        handed over now. If that fails it stays queued, and what was found here is hidden.
+        """
+        from fmos.redaction import find, hidden_spans  # noqa: PLC0415 - most clients read no tool
+
+        spans = find(text)
+        if not spans:
+            self._enqueue(entry)
+            return text
+        queued = [*self._drain(), entry]
+        try:
+            answer = self._call("trust_observe", {"settled": _dumped(queued)}, traced)
+        except Exception:
+            self._put_back(queued)
+            return hidden_spans(text, spans, lambda span: f"<{span.rule.id}>")
+        self._heard(answer.get("table"))
+        redacted = answer.get("redacted")
+        return text if redacted is None else str(redacted)
 
     def _enqueue(self, entry: dict[str, Any]) -> None:
         with self._lock:

@@ -11,6 +11,7 @@ from fmos.contract.binding_document import BindingDocument
 from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
 from fmos.contract.policy import Policy
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.contract.widening import (
     CONTRACT,
     POLICY,
@@ -31,7 +32,7 @@ from fmos.errors import ArgumentError
 from fmos.ledger.model import RESOURCES
 from fmos.types import Record
 
-Comparable = AgentContract | BindingDocument | Workflow | Policy | Manifest
+Comparable = AgentContract | BindingDocument | Workflow | Policy | TrustPolicy | Manifest
 
 
 class Comparison(Record):
@@ -64,6 +65,8 @@ def compare(before: Comparable, after: Comparable) -> Comparison:
         changes = _workflows(before, after)
     elif isinstance(before, Policy) and isinstance(after, Policy):
         changes = _policies(before, after)
+    elif isinstance(before, TrustPolicy) and isinstance(after, TrustPolicy):
+        changes = _trust_policies(before, after)
     else:
         raise ArgumentError(
             f"a {type(before).__name__} and a {type(after).__name__} cannot be compared",
@@ -103,6 +106,14 @@ def _contracts(before: AgentContract, after: AgentContract) -> Iterator[Change]:
 def _policies(before: Policy, after: Policy) -> Iterator[Change]:
     dumps = [each.model_dump(mode="json", by_alias=True) for each in (before, after)]
     yield from leaves(dumps[0], dumps[1], POLICY)
+
+
+def _trust_policies(before: TrustPolicy, after: TrustPolicy) -> Iterator[Change]:
+    """Tell the rules apart by their ids; which of two is wider is for `fmos policy test`."""
+    dumps = [each.model_dump(mode="json", by_alias=True) for each in (before, after)]
+    for dump in dumps:
+        dump["rules"] = {rule.pop("id"): rule for rule in dump["rules"]}
+    yield from leaves(dumps[0], dumps[1], {})
 
 
 def _bindings(before: BindingDocument, after: BindingDocument) -> Iterator[Change]:

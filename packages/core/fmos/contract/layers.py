@@ -17,6 +17,7 @@ from fmos.contract.folder import SETTLED_S, DocumentFolder, File
 from fmos.contract.model import WINDOWS, AccountLimits, AgentContract
 from fmos.contract.narrowing import Choice, Defaults, Narrowing
 from fmos.contract.policy import Policy
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.errors import ContractError
 from fmos.ledger.model import RESOURCES
 from fmos.types import Principal, Record
@@ -115,9 +116,11 @@ class PolicyLibrary:
         for document in file.found:
             if not isinstance(document, Policy):
                 path = self._folder.path / file.name
+                rules = isinstance(document, TrustPolicy)
+                place = path.parent / "trust" if rules else path.parent.parent / "contracts"
                 raise ContractError(
                     f"{str(path)!r} holds a document of the kind {document.kind}, not a Policy",
-                    hint=f"move it to {str(path.parent.parent / 'contracts')!r}",
+                    hint=f"move it to {str(place)!r}",
                 )
             yield document
 

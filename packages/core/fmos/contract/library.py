@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fmos.contract.binding_document import BindingDocument
-from fmos.contract.folder import DocumentFolder
+from fmos.contract.folder import DocumentFolder, File
 from fmos.contract.model import AgentContract
 from fmos.contract.parse import Document, load_text
 from fmos.contract.workflow import Workflow
 from fmos.errors import ArgumentError, ContractError
+from fmos.storage import wholefile
 from fmos.types import checked_id
 
 _SUFFIXES = (".yaml", ".yml")
+_KEPT = 1024
 _D = TypeVar("_D", AgentContract, BindingDocument, Workflow)
 
 _NAME: dict[type[Document], Callable[..., str]] = {
@@ -35,6 +35,8 @@ class ContractLibrary:
 
     def __init__(self, folder: Path) -> None:
         self._folder = DocumentFolder(folder)
+        # What no file's own name says, as long as the folder gives the same files.
+        self._searched: tuple[tuple[File, ...], dict[tuple[type[Document], str], Any]] = ((), {})
 
     def get(self, name: str) -> AgentContract | None:
         """Return the contract named `name`, from `<name>.yaml` or any file whose `name` it is.
@@ -69,12 +71,9 @@ class ContractLibrary:
         """
         contract = load_text(text)
         path = self._folder.path / f"{contract.name}.yaml"
-        draft = self._folder.path / f".{contract.name}.{secrets.token_hex(8)}"
         try:
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, path)
+            wholefile.write_text(path, text)
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise ContractError(
                 f"cannot write the contract {str(path)!r}: {error.strerror}",
                 hint="check the permissions of the folder",
@@ -109,15 +108,28 @@ class ContractLibrary:
         return None
 
     def _search(self, kind: type[_D], name: str) -> _D | None:
+        files = self._folder.all()
+        of_files, known = self._searched
+        if of_files is not files:
+            known = {}
+            self._searched = (files, known)
+        found = known.get((kind, name), known)  # the table itself stands for no answer yet
+        if found is known:
+            found = self._search_in(files, kind, name)
+            if len(known) >= _KEPT:
+                known.clear()
+            known[kind, name] = found
+        return found
+
+    def _search_in(self, files: tuple[File, ...], kind: type[_D], name: str) -> _D | None:
         broken: ContractError | None = None
         matches: list[tuple[str, _D]] = []
-        for file in self._folder.names():
-            found = self._folder.read(file)
+        for file, found in files:
             if isinstance(found, ContractError):
                 may_be = broken is None and _may_declare(self._folder.path / file, name)
                 broken = found if may_be else broken
                 continue
-            same_kind = [each for each in found or () if isinstance(each, kind)]
+            same_kind = [each for each in found if isinstance(each, kind)]
             matches += [(file, each) for each in same_kind if _NAME[kind](each) == name]
         if len(matches) > 1:
             raise self._twice(name, [file for file, _ in matches])

@@ -5,18 +5,21 @@ Whether a contract can be met or scheduled is binding's and admission's matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Literal, NamedTuple
 
 from fmos.contract.binding_document import BindingDocument
+from fmos.contract.doubts import Doubt
 from fmos.contract.formats import CURRENT, DEPRECATED
-from fmos.contract.lint_rules import Doubt, doubts_about
+from fmos.contract.lint_rules import doubts_about
 from fmos.contract.model import AgentContract
 from fmos.contract.parse import Document, Tree, parse_tree, read_trees
 from fmos.contract.policy import Policy
 from fmos.contract.positions import place_of
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.errors import Complaint, ContractError
+from fmos.traps.manifest import ToolDescriptor
 from fmos.types import Record
 
 Severity = Literal["error", "warning"]
@@ -61,8 +64,13 @@ class _Seen(NamedTuple):
     findings: list[Finding]
 
 
-def lint_text(text: str, source: str, today: date) -> Report:
-    """Return all errors and warnings about the documents in a text, in its order."""
+def lint_text(
+    text: str, source: str, today: date, tools: Mapping[str, ToolDescriptor] | None = None
+) -> Report:
+    """Return all errors and warnings about the documents in a text, in its order.
+
+    With `tools`, the names in trust policies are held against them.
+    """
     seen = _Seen([], [])
     try:
         trees = list(read_trees(text, source))
@@ -71,7 +79,7 @@ def lint_text(text: str, source: str, today: date) -> Report:
     if not trees:
         seen.findings.append(_alone("it holds no document", "begin with `apiVersion: ...`"))
     for tree in trees:
-        _look_at(tree, source, today, seen)
+        _look_at(tree, source, today, seen, tools)
     findings = sorted(seen.findings, key=lambda each: (each.line, each.column))
     return Report(file=source, documents=tuple(seen.documents), findings=tuple(findings))
 
@@ -81,16 +89,31 @@ def unreadable(error: ContractError, source: str) -> Report:
     return Report(file=source, findings=tuple(_of_error(error, source)))
 
 
+def of_one_kind(report: Report, kind: str) -> Report:
+    """Return a report that has an error for each document that is of another kind."""
+    others = [each for each in report.documents if each.kind != kind]
+    wrong = [_alone(f"{each.name!r} is of the kind {each.kind}, not {kind}", "") for each in others]
+    return report.model_copy(update={"findings": (*report.findings, *wrong)})
+
+
 def name_of(document: Document) -> str:
     """Return what a document is called: its agent, workflow, or layer with its name."""
     if isinstance(document, AgentContract):
         return document.name
     if isinstance(document, BindingDocument):
         return document.agent
+    if isinstance(document, TrustPolicy):
+        return document.name
     return document.label if isinstance(document, Policy) else document.workflow
 
 
-def _look_at(tree: Tree, source: str, today: date, seen: _Seen) -> None:
+def _look_at(
+    tree: Tree,
+    source: str,
+    today: date,
+    seen: _Seen,
+    tools: Mapping[str, ToolDescriptor] | None,
+) -> None:
     seen.findings.extend(_version(tree, today))
     try:
         document = parse_tree(tree, source)
@@ -100,7 +123,7 @@ def _look_at(tree: Tree, source: str, today: date, seen: _Seen) -> None:
     seen.documents.append(
         Looked(kind=document.kind, name=name_of(document), digest=document.digest)
     )
-    seen.findings.extend(_of_doubt(doubt, tree) for doubt in doubts_about(document))
+    seen.findings.extend(_of_doubt(doubt, tree) for doubt in doubts_about(document, tools))
 
 
 def _version(tree: Tree, today: date) -> Iterator[Finding]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
 
 from fmos.contract.binding_document import BindingDocument
+from fmos.contract.doubts import Doubt
 from fmos.contract.globs import in_system_area, normalise
 from fmos.contract.model import AgentContract
 from fmos.contract.parse import Document
@@ -14,9 +14,12 @@ from fmos.contract.policy import Policy
 from fmos.contract.positions import Loc
 from fmos.contract.promises import declared, enforced_by
 from fmos.contract.requirements import quantity
+from fmos.contract.trust_lint import doubts_about_rules
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.contract.versions import parse_wanted
 from fmos.contract.workflow import Step, Workflow
 from fmos.errors import ArgumentError
+from fmos.traps.manifest import ToolDescriptor
 from fmos.types import TEMPLATE_BRANCH, OperationKind
 
 #: Names that many contracts use; one that is nearly such a name is probably a slip.
@@ -35,18 +38,10 @@ _DERIVED = ("destructive", "tool.call", "model.generate")
 _NEAR = 0.85
 
 
-class Doubt(NamedTuple):
-    """What is probably not meant, and where."""
-
-    code: str
-    loc: Loc
-    message: str
-    hint: str
-    severity: Literal["error", "warning"] = "warning"
-
-
-def doubts_about(document: Document) -> Iterator[Doubt]:
-    """Yield every doubt about a valid document."""
+def doubts_about(
+    document: Document, tools: Mapping[str, ToolDescriptor] | None = None
+) -> Iterator[Doubt]:
+    """Yield every doubt about a valid document; `tools` are those that rules may name."""
     if isinstance(document, AgentContract):
         yield from _about_contract(document, ())
         yield from _without_budgets(document)
@@ -56,6 +51,8 @@ def doubts_about(document: Document) -> Iterator[Doubt]:
         yield from _about_binding(document)
     elif isinstance(document, Policy):
         yield from _about_policy(document)
+    elif isinstance(document, TrustPolicy):
+        yield from doubts_about_rules(document, tools)
     else:
         yield from _about_workflow(document)
 

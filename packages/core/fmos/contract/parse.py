@@ -1,4 +1,4 @@
-"""Reads contracts, binding documents, workflows and policies from YAML.
+"""Reads contracts, binding documents, workflows and both kinds of policies from YAML.
 
 Every complaint names the source, the line, the column, the field, what was found and expected.
 """
@@ -18,10 +18,11 @@ from fmos.contract.formats import upgraded
 from fmos.contract.model import AgentContract
 from fmos.contract.policy import Policy
 from fmos.contract.positions import Place, place_of
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.contract.workflow import Workflow
 from fmos.errors import Complaint, ContractError
 
-Document = AgentContract | BindingDocument | Workflow | Policy
+Document = AgentContract | BindingDocument | Workflow | Policy | TrustPolicy
 _D = TypeVar("_D", bound=Document)
 
 KINDS: dict[str, type[Document]] = {
@@ -29,6 +30,7 @@ KINDS: dict[str, type[Document]] = {
     "BindingDocument": BindingDocument,
     "Workflow": Workflow,
     "Policy": Policy,
+    "TrustPolicy": TrustPolicy,
 }
 _MAX_CHARACTERS = 1_000_000
 _BINDING_FIELDS = frozenset({"must", "prefer", "latency_class", "class", "allow_fallbacks"})
@@ -48,6 +50,13 @@ def load_file(path: Path) -> AgentContract:
         ContractError: if the file cannot be read or is not a contract.
     """
     return load_text(read_text(path), str(path))
+
+
+def dump_text(contract: AgentContract) -> str:
+    """Return a contract as a document that `load_text` reads; what it leaves open is not in it."""
+    said = contract.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    head = {"apiVersion": "agentos/v0.2", "kind": "AgentContract"}
+    return yaml.safe_dump({**head, **said}, sort_keys=False)
 
 
 def load_text(text: str, source: str = "<text>") -> AgentContract:
@@ -137,6 +146,8 @@ def kind_of(tree: Tree, source: str) -> type[Document]:
         return BindingDocument
     if "layer" in fields:
         return Policy
+    if "rules" in fields:
+        return TrustPolicy
     if "apiVersion" in fields or "name" in fields:
         return AgentContract
     complaint = Complaint(
@@ -255,6 +266,6 @@ def _validated(model: type[_D], tree: Tree, source: str) -> _D:
 
 
 def _beginning(kind: str = "AgentContract") -> str:
-    if kind in ("AgentContract", "Policy"):
+    if kind in ("AgentContract", "Policy", "TrustPolicy"):
         return f"begin with `apiVersion: agentos/v0.2` and `kind: {kind}`"
     return "begin with `workflow: ...`" if kind == "Workflow" else "begin with `agent: ...`"

@@ -1,4 +1,4 @@
-"""What a project's own documents say: `.fmos/contracts/*.yaml` and `.fmos/policies/*.yaml`.
+"""What a project's own documents say: those in `.fmos/contracts`, `policies` and `policies/trust`.
 
 They only ever narrow what the home allows. Whether they count at all is not decided here
 (`fmos.runtime.trusted`): a cloned repository or an agent that writes files must never install its
@@ -16,12 +16,13 @@ from fmos.contract.model import WINDOWS, AgentContract, Limits, is_open
 from fmos.contract.parse import load_as, read_trees
 from fmos.contract.policy import Policy
 from fmos.contract.positions import Loc, place_of
-from fmos.contract.projectfolder import CONTRACTS, FOLDER, ProjectFile, ProjectFolder
+from fmos.contract.projectfolder import CONTRACTS, FOLDER, TRUST, ProjectFile, ProjectFolder
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.errors import ContractError
 from fmos.types import Principal
 
 _SHARED = ("application", "tenant", "organisation")
-_D = TypeVar("_D", AgentContract, Policy)
+_D = TypeVar("_D", AgentContract, Policy, TrustPolicy)
 
 
 class ProjectPolicy(Policy):
@@ -35,10 +36,11 @@ class ProjectPolicy(Policy):
 
 @dataclass(frozen=True, slots=True)
 class ProjectDocuments:
-    """What a project says: policies, and contracts by the agent that they are of."""
+    """What a project says: policies, contracts by the agent that they are of, and rules."""
 
     policies: tuple[ProjectPolicy, ...] = ()
     contracts: Mapping[str, AgentContract] = field(default_factory=dict[str, AgentContract])
+    rules: tuple[TrustPolicy, ...] = ()
 
 
 def documents(folder: ProjectFolder) -> ProjectDocuments:
@@ -46,12 +48,17 @@ def documents(folder: ProjectFolder) -> ProjectDocuments:
 
     Raises:
         ContractError: if one is not valid, or says what a project cannot: it speaks for no
-            administrator, and limits no account that agents of other projects share.
+            administrator, limits no account that agents of other projects share, and allows
+            nothing.
     """
     policies: list[ProjectPolicy] = []
+    rules: list[TrustPolicy] = []
     contracts: dict[str, AgentContract] = {}
     for file in folder.files:
         source = f"{folder.path}/{file.path}"
+        if file.path.startswith(f"{FOLDER}/{TRUST}/"):
+            rules.append(_rules(file, source))
+            continue
         if not file.path.startswith(f"{FOLDER}/{CONTRACTS}/"):
             policies.append(_policy(file, source))
             continue
@@ -62,7 +69,7 @@ def documents(folder: ProjectFolder) -> ProjectDocuments:
                 hint="remove one of them",
             )
         contracts[contract.name] = contract
-    return ProjectDocuments(tuple(policies), contracts)
+    return ProjectDocuments(tuple(policies), contracts, tuple(rules))
 
 
 def tightened(
@@ -150,6 +157,9 @@ def describe(folder: ProjectFolder, file: ProjectFile) -> str:
     source = f"{folder.path}/{file.path}"
     if file.path.startswith(f"{FOLDER}/{CONTRACTS}/"):
         return f"contract of the agent {_loaded(AgentContract, file, source).name!r}"
+    if file.path.startswith(f"{FOLDER}/{TRUST}/"):
+        rules = _rules(file, source)
+        return f"{rules.label} of {len(rules.rules)} rules"
     policy = _policy(file, source)
     whom = {"tenant": f"of the tenant {policy.name!r}", "role": f"with the role {policy.name!r}"}
     return f"policy for every agent {whom.get(policy.layer, '')}".strip()
@@ -188,6 +198,14 @@ def _policy(file: ProjectFile, source: str) -> ProjectPolicy:
             )  # fmt: skip
     fields = policy.model_dump(by_alias=True, exclude_unset=True)
     return ProjectPolicy.model_validate(fields)
+
+
+def _rules(file: ProjectFile, source: str) -> TrustPolicy:
+    rules = _loaded(TrustPolicy, file, source)
+    for loc, what in rules.loosening():
+        hint = "a project may only deny, ask, redact and rewrite; allow it in the home's policies"
+        raise _refused(file, source, loc, what, hint)
+    return rules
 
 
 def _refused(file: ProjectFile, source: str, loc: Loc, what: str, hint: str) -> ContractError:

@@ -18,7 +18,7 @@ from fmos.canonical import content_digest
 from fmos.errors import ContractError
 
 FOLDER = ".fmos"
-CONTRACTS, POLICIES = "contracts", "policies"
+CONTRACTS, POLICIES, TRUST = "contracts", "policies", "policies/trust"
 _SUFFIXES = (".yaml", ".yml")
 _MAX_BYTES = 1 << 20
 _MAX_FILES = 200
@@ -95,6 +95,9 @@ def read_folder(directory: str | os.PathLike[str]) -> ProjectFolder:
             for kind in (CONTRACTS, POLICIES) if own is not None else ():
                 with _folder(f"{FOLDER}/{kind}", path, own, stamps) as inside:
                     files += _documents(f"{FOLDER}/{kind}", path, inside, stamps)
+                    if kind == POLICIES and inside is not None:
+                        with _folder(f"{FOLDER}/{TRUST}", path, inside, stamps) as rules:
+                            files += _documents(f"{FOLDER}/{TRUST}", path, rules, stamps)
     return ProjectFolder(path, identity, tuple(files), stamps)
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fmos.contract.manifest import Manifest
 from fmos.equivalence.comparing import differences
 from fmos.equivalence.invariants import broken
 from fmos.equivalence.minimal import Shortener
-from fmos.equivalence.model import Broken, Difference, Report, Step, Tolerance
+from fmos.equivalence.model import Broken, Difference, Progress, Report, Step, Tolerance
 from fmos.equivalence.realisation import Realisation
 from fmos.equivalence.running import Approvals, Run, run
 from fmos.errors import ArgumentError, ContractError
 from fmos.runtime.kernel import Kernel
 
 _TRIES = 60
-_SECONDS = 60.0
+_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +66,22 @@ class Checker:
         shorten: bool = True,
         tries: int = _TRIES,
         seconds: float = _SECONDS,
+        progress: Progress | None = None,
     ) -> Report:
         """Run the steps on both, and say whether the contract holds and what differs first.
 
         A failure is shortened to the fewest steps that show one of its kinds, within `tries`
-        sequences and `seconds`.
+        sequences and `seconds`. `progress` is told what is worked on.
 
         Raises:
             ArgumentError: if a step cannot be done on one of them.
         """
-        found = self._once(steps)
+        found = self._once(steps, progress)
         shortest: Sequence[Step] = ()
         tried = 0
         if shorten and found.kinds:
             kind, index = _first_failure(found)
-            shortener = Shortener(lambda part: self._shows(kind, part), tries, seconds)
+            shortener = Shortener(partial(self._shows, kind), tries, seconds, progress)
             shortest = shortener.shortest(steps, suspect=index)
             tried = shortener.tries
         first, second = self._both
@@ -97,8 +99,8 @@ class Checker:
             tries=tried,
         )
 
-    def _once(self, steps: Sequence[Step]) -> _Found:
-        runs = [run(each, steps, self._approvals) for each in self._both]
+    def _once(self, steps: Sequence[Step], progress: Progress | None = None) -> _Found:
+        runs = [run(each, steps, self._approvals, progress) for each in self._both]
         judged = [self._judged(each, ran) for each, ran in enumerate(runs)]
         return _Found((*judged[0], *judged[1]), differences(runs[0], runs[1], self._tolerance))
 

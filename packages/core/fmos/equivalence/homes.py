@@ -110,6 +110,10 @@ def _client(
             yield client
         return
     http = realisation.transport == "http"
+    if http:  # a token's holder may be an agent, whose word on its tools a person has to approve
+        tools = [tool.model_dump(mode="json") for tool in realisation.tools]
+        with connect(who, kernel=kernel) as application:
+            application.call("trust_register_tools", {"tools": tools})
     address = stack.enter_context(_daemon(home, http))
     token = Tokens(kernel.database, kernel.clock).issue(who, _TOKEN_S)[0] if http else None
     with connect(who, home=home, transport=address, token=token) as client:

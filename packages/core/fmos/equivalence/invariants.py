@@ -123,7 +123,8 @@ def _memory(run: Run) -> Iterator[Broken]:
             yield _broken(run, "memory.found", each.index, "a search does not find a memory")
     for path in sorted({*run.files, *run.expected} - run.refused.keys()):
         if run.files.get(path) != run.expected.get(path):
-            yield _broken(run, "memory.file", None, f"{path} is not what was written last")
+            message = f"{path} is not what was written last"
+            yield _broken(run, "memory.file", run.touched.get(path), message)
 
 
 def _first(run: Run, kind: str) -> dict[str, tuple[int, Row]]:

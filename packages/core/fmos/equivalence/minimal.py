@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from fmos.equivalence.model import Step
+from fmos.equivalence.model import Progress, Step
 
 
 class Shortener:
     """Looks for the shortest part of a sequence that still fails, within tries and seconds."""
 
-    def __init__(self, fails: Callable[[Sequence[Step]], bool], tries: int, seconds: float) -> None:
+    def __init__(
+        self,
+        fails: Callable[[Sequence[Step]], bool],
+        tries: int,
+        seconds: float,
+        progress: Progress | None = None,
+    ) -> None:
         self._fails = fails
+        self._progress = progress
         self._left = tries
         self._until = time.monotonic() + seconds
         self.tries = 0
@@ -52,6 +59,8 @@ class Shortener:
     def _tried(self, steps: list[Step]) -> bool:
         self._left -= 1
         self.tries += 1
+        if self._progress is not None:
+            self._progress(f"looking for a shorter sequence than {len(steps):,}; tried", self.tries)
         return self._fails(steps)
 
     def _goes_on(self) -> bool:

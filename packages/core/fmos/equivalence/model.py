@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat
 
 from fmos.types import Record
+
+#: Is told what is worked on, and how much of it is done.
+Progress: TypeAlias = Callable[[str, int], None]
 
 Does = Literal["tool", "model", "remember", "recall", "observe", "answer", "advance"]
 

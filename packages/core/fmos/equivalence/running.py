@@ -7,13 +7,16 @@ the server. An operation that is not allowed is not carried out, as an adapter w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from agentfs.errors import InvalidName
+from agentfs.paths import is_system, join, normalise
 from fmos.contract.conformity import Happening
 from fmos.contract.manifest import Manifest
 from fmos.equivalence.homes import Opened, opened
-from fmos.equivalence.model import Seen, Step
+from fmos.equivalence.model import Progress, Seen, Step
 from fmos.equivalence.realisation import Realisation
 from fmos.errors import ArgumentError, FmosError
 from fmos.ledger.model import Balance
@@ -24,7 +27,7 @@ from fmos.types import Operation, OperationKind, Outcome, OutcomeStatus, Princip
 Decide: TypeAlias = Callable[[str, bool, str, str], object]
 Approvals: TypeAlias = Callable[[Kernel], Decide]
 
-_SYSTEM = "/.fmos"
+_FILE_TOOLS = ("read_file", "write_file", "remove_file")
 _KINDS = ("op.intent", "op.outcome", "memory.write", "approval.decide")
 
 
@@ -50,7 +53,7 @@ class Remembered:
 
 @dataclass(slots=True)
 class Run:
-    """Everything that is seen of one sequence on one realisation."""
+    """Everything that is seen of one sequence on one realisation; paths are in normal form."""
 
     realisation: Realisation
     principal: Principal
@@ -62,14 +65,20 @@ class Run:
     expected: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
     balances: tuple[Balance, ...] = ()
     rows: list[Row] = field(default_factory=list)
     chain_ok: bool = True
 
 
-def run(realisation: Realisation, steps: Sequence[Step], approvals: Approvals | None = None) -> Run:
-    """Run a sequence on a new home of the realisation.
+def run(
+    realisation: Realisation,
+    steps: Sequence[Step],
+    approvals: Approvals | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a sequence on a new home of the realisation; `progress` is told each step.
 
     Raises:
         ArgumentError: if a step cannot be done here: `advance` with a daemon, `answer` without
@@ -86,6 +95,8 @@ def run(realisation: Realisation, steps: Sequence[Step], approvals: Approvals | 
     with opened(realisation) as place:
         running = _Running(place, approvals)
         for index, step in enumerate(steps):
+            if progress is not None:
+                progress(f"operations on {realisation.name}", index)
             running.do(index, step)
         return running.ended()
 
@@ -101,7 +112,8 @@ class _Running:
         self._run = Run(place.realisation, self._who)
         self._waiting: list[tuple[str, Operation, Step]] = []
         self._written: list[tuple[int, str, str, str]] = []
-        self._run.expected.update(place.realisation.files)
+        for path, text in place.realisation.files.items():
+            self._run.expected[normalise(path)] = text
         tools = [tool.model_dump(mode="json") for tool in place.realisation.tools]
         self._client.call("trust_register_tools", {"tools": tools})
 
@@ -145,7 +157,10 @@ class _Running:
         if not self._waiting:
             return {"waits": False}
         approval, asked, first = self._waiting.pop(0)
-        self._approvals(self._place.kernel)(approval, step.approve, "person", "")
+        try:
+            self._approvals(self._place.kernel)(approval, step.approve, "person", "")
+        except ArgumentError as error:  # it waited too long, which is a thing that is seen
+            return {"waits": True, "error": error.code}
         again = asked.model_copy(update={"id": f"op{index}", "parent": asked.id})
         return {"waits": True, **self._called(index, again, first, approval=approval)}
 
@@ -162,18 +177,23 @@ class _Running:
         outcome = None
         if verdict.allowed:
             self._use("tool_calls", 1)
-            result, status = self._effect(operation, step)
+            result, status = self._effect(index, operation, step)
             facts |= {"result": result, "status": status.value}
             outcome = Outcome(operation=operation.id, status=status)
             told: dict[str, Any] = {"outcome": outcome.model_dump(mode="json")}
             observed = {"operation": operation.id, "source": operation.name, "text": result}
             self._client.call("trust_settle", told | {"observation": observed})
         elif verdict.approval:
-            self._waiting.append((verdict.approval, operation, step))
+            self._wait(verdict.approval, operation, step)
         if not verdict.allowed:
             self._not_done(operation)
         self._run.happened.append((index, Happening(operation, verdict, outcome)))
         return facts
+
+    def _wait(self, approval: str, operation: Operation, step: Step) -> None:
+        """Note what waits for a person; an equal call that waits already has the same approval."""
+        if all(approval != waiting for waiting, _, _ in self._waiting):
+            self._waiting.append((approval, operation, step))
 
     def _model(self, index: int, step: Step) -> dict[str, Any]:
         operation = self._operation(f"op{index}", OperationKind.MODEL_GENERATE, step)
@@ -226,23 +246,27 @@ class _Running:
             cost_estimate=estimate,
         )
 
-    def _effect(self, operation: Operation, step: Step) -> tuple[str, OutcomeStatus]:
+    def _effect(self, index: int, operation: Operation, step: Step) -> tuple[str, OutcomeStatus]:
         """Do what an allowed tool does; one that is not a file tool only answers."""
         if step.fails:
             return "it failed", OutcomeStatus.FAILED
-        path = str(operation.arguments.get("path", ""))
+        name = operation.name
+        if name not in _FILE_TOOLS:
+            return "done", OutcomeStatus.OK
         files = self._place.kernel.agent_files(self._who)
         try:
-            if operation.name == "read_file":
+            path = normalise(str(operation.arguments.get("path", "")))
+            if name == "read_file":
                 return files.read(path).decode("utf-8", "replace"), OutcomeStatus.OK
-            if operation.name == "write_file":
+            if name == "write_file":
                 content = str(operation.arguments.get("content", ""))
                 files.mkdir(path.rpartition("/")[0] or "/", parents=True, exist_ok=True)
                 files.write(path, content)
                 self._run.expected[path] = content
-            elif operation.name == "remove_file":
+            else:
                 files.remove(path)
                 self._run.expected.pop(path, None)
+            self._run.touched[path] = index
         except (OSError, ValueError) as error:
             return type(error).__name__, OutcomeStatus.FAILED
         return "done", OutcomeStatus.OK
@@ -251,7 +275,8 @@ class _Running:
         """Note which file a refused call would have changed."""
         path = operation.arguments.get("path")
         if operation.name in ("write_file", "remove_file") and isinstance(path, str):
-            self._run.refused[path] = operation.id
+            with suppress(InvalidName):  # names no file that could change
+                self._run.refused[normalise(path)] = operation.id
 
     def _use(self, resource: str, amount: int) -> None:
         self._run.used[resource] = self._run.used.get(resource, 0) + amount
@@ -277,9 +302,9 @@ def _files(kernel: Kernel, who: Principal) -> list[tuple[str, str]]:
     files = kernel.agent_files(who)
     found: list[tuple[str, str]] = []
     for directory, _, names in files.walk("/"):
-        if directory == _SYSTEM or directory.startswith(f"{_SYSTEM}/"):
+        if is_system(directory):
             continue
         for name in names:
-            path = f"{directory.rstrip('/')}/{name}"
+            path = join(directory, name)
             found.append((path, files.read(path).decode("utf-8", "replace")))
     return sorted(found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from agentfs import AgentFS
 from fmos.drivers import RETRIEVERS, Drivers, Passage, Retriever
 from fmos.errors import ArgumentError, DeniedError, DriverError
+from fmos.replay.recording import Call
 from fmos.runtime.kernel import Kernel
 from fmos.types import OperationKind, Principal, new_id
 
@@ -57,12 +59,25 @@ class Retrieval:
         try:
             found = self._drivers.run(name, lambda: tuple(retriever.search(query, k, who)))
             kept = self._readable(who, name, found)[:k]
+            asked = {"retriever": name, "query": query, "k": k, "found": _shown(found)}
         except BaseException as error:
             kernel.record(who, EVENT, {**fact, "phase": "failed", "error": type(error).__name__})
             raise
-        hits = [{"source": each.source, "digest": each.digest} for each in kept]
-        kernel.record(who, EVENT, {**fact, "phase": "outcome", "hits": hits})
+        hits = _shown(kept)
+        call = Call(EVENT, asked, {"hits": hits}, operation=fact["id"])
+        kernel.record(who, EVENT, {**fact, "phase": "outcome", "hits": hits}, call=call)
         return kept
+
+    def again(self, who: Principal, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a recorded run gives now: its hits, of which the contract lets through some.
+
+        Raises:
+            DeniedError: if contract or policies deny reading, or this retriever.
+        """
+        name = str(run["retriever"])
+        self._permit(who, name)
+        found = [Passage("", each["source"], each["digest"]) for each in run["found"]]
+        return {"hits": _shown(self._readable(who, name, found)[: int(run["k"])])}
 
     def _retriever(self, name: str) -> Retriever:
         made = self._made.get(name)
@@ -81,7 +96,9 @@ class Retrieval:
 
     def _permit(self, who: Principal, name: str) -> None:
         self._kernel.permit(who, OperationKind.FS_READ)
-        bounds = self._kernel.mandate(who).bounds
+        standing = self._kernel.standing(who)
+        self._kernel.recordings.standing(standing)
+        bounds = standing.mandate.bounds
         label = f"retrieve.{name}"
         if label in bounds.security.deny or bounds.needs_consent(label):
             raise DeniedError(
@@ -97,3 +114,8 @@ class Retrieval:
             if not each.source.startswith("/") or security.may_read(each.source):
                 kept.append(each)
         return tuple(kept)
+
+
+def _shown(found: Iterable[Passage]) -> list[dict[str, str]]:
+    """Return where hits come from, which is all that journal and recording keep of them."""
+    return [{"source": each.source, "digest": each.digest} for each in found]

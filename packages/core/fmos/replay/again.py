@@ -17,14 +17,16 @@ from agentfs import AgentFS
 from agentfs.errors import NotFound as StateNotFound
 from fmos.config import Home
 from fmos.errors import FmosError, FormatError, NotFoundError
+from fmos.plugins import retrieval
 from fmos.redaction import Redactor
 from fmos.replay.reading import Found, entries, keys_of
-from fmos.replay.recording import BEGAN, MANDATES, STATE, composed_summary
+from fmos.replay.recording import BEGAN, MANDATES, RULES, STATE, composed_summary
 from fmos.replay.scratch import RecordedMandates, ReplayClock, ScratchHome, ScratchKernel
 from fmos.replay.store import Entry
 from fmos.serving.discovery import discover
 from fmos.serving.toolset import Toolset
 from fmos.types import Principal
+from fmos.verify import metered
 
 Policy = Literal["recorded", "current"]
 
@@ -141,6 +143,11 @@ class _Run:
         self._owner: dict[str, Toolset] = {
             spec.name: toolset for toolset in self._toolsets for spec, _ in toolset.tools()
         }
+        # What is no server's tool, and is recorded all the same.
+        self._runs = {
+            metered.EVENT: metered.Verification(self._kernel).again,
+            retrieval.EVENT: retrieval.Retrieval(self._kernel).again,
+        }
         self._aliases: dict[str, str] = {}
         self._endowed = False
         self.rerun.current_policy = self._current_policy()
@@ -176,6 +183,8 @@ class _Run:
             self._bind(content["value"])
         elif entry.name == STATE:
             self._kernel.set_state(self._who, content["value"], entry.time_ns)
+        elif entry.name == RULES and self._mandates is None:
+            return  # the rules are the current ones too
         elif "value" in content:
             self._happened(entry.name, content["value"])
         elif content.get("outside"):
@@ -220,9 +229,11 @@ class _Run:
 
     def _answer(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         toolset = self._owner.get(tool)
-        if toolset is None:
-            return {"error": f"no server with the tool {tool!r} is installed"}
         try:
+            if tool in self._runs:
+                return self._runs[tool](self._who, arguments)
+            if toolset is None:
+                return {"error": f"no server with the tool {tool!r} is installed"}
             return toolset.call(tool, arguments)
         except FmosError as error:
             return {"error": f"{error.code}: {error}"}

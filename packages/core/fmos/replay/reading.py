@@ -11,7 +11,7 @@ from agentfs import AgentFS
 from agentfs.errors import AgentFSError
 from fmos.audit.keys import AuditKeys
 from fmos.errors import ArgumentError, FormatError, HomeError, NotFoundError
-from fmos.replay.sealing import Seal
+from fmos.replay.encryption import SessionCipher
 from fmos.replay.store import Entry, Recorded, RecordingStore
 
 _SHOWN = 8
@@ -33,8 +33,8 @@ class Found:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[AgentFS]:
-    """Yield the volume at a path, with access to the system area.
+def opened(path: Path, *, noting: bool = False) -> Iterator[AgentFS]:
+    """Yield the volume at a path, with access to the system area; only `noting` can write to it.
 
     Raises:
         NotFoundError: if there is no such file.
@@ -43,7 +43,9 @@ def opened(path: Path) -> Iterator[AgentFS]:
     if not path.is_file():
         raise NotFoundError(f"there is no volume at {str(path)!r}", hint="check the path")
     try:
-        volume = AgentFS.open(path, system=True, principal="fmos", create=False)
+        volume = AgentFS.open(
+            path, system=True, principal="fmos", create=False, read_only=not noting
+        )
     except AgentFSError as error:
         raise FormatError(
             f"{str(path)!r} cannot be read as a volume: {error}",
@@ -84,8 +86,8 @@ def sessions(volume: AgentFS) -> list[Recorded]:
 def entries(volume: AgentFS, found: Found, keys: AuditKeys | None) -> Iterator[Entry]:
     """Yield what was recorded of a session; without the keys, entries have no content."""
     if found.recorded is not None:
-        seal = Seal(keys, found.recorded.salt) if keys is not None else None
-        yield from RecordingStore(volume).entries(found.recorded.id, seal)
+        cipher = SessionCipher(keys, found.recorded.salt) if keys is not None else None
+        yield from RecordingStore(volume).entries(found.recorded.id, cipher)
 
 
 def keys_of(folder: Path, tenant: str) -> AuditKeys | None:

@@ -1,8 +1,8 @@
 """Records what a session asks and is answered, beside the journal rows of the same operations.
 
 The journal is kept for ever and holds no content; a recording holds the content for `[replay]
-keep_days`, in tables of the tenant's volume, sealed under the tenant's key. An entry is written in
-the transaction of its journal row. See docs/replay.md for what is not recorded.
+keep_days`, in tables of the tenant's volume, encrypted under the tenant's key. An entry is written
+in the transaction of its journal row. See docs/replay.md for what is not recorded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from agentfs import AgentFS
 from fmos.canonical import content_digest
 from fmos.errors import ContractError
-from fmos.replay.sealing import SALT_BYTES, Seal
+from fmos.replay.encryption import SALT_BYTES, SessionCipher
 from fmos.replay.store import Recorded, RecordingStore
 from fmos.types import Principal
 
@@ -36,6 +36,7 @@ STARTED = "recording.start"
 BEGAN = "premise.session"
 MANDATES = "premise.mandates"
 STATE = "premise.state"
+RULES = "trust.policies"
 
 _KEPT = 1024
 _FORGOTTEN_AT_ONCE = 20
@@ -73,7 +74,7 @@ class _Session:
 
     key: int
     wanted: bool
-    seal: Seal | None = None
+    cipher: SessionCipher | None = None
     seen: dict[str, object] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
 
@@ -139,6 +140,10 @@ class Recordings:
             return
         self._tell(principal, session, name, value())
         session.seen[name] = source
+
+    def knows(self, principal: Principal, name: str) -> bool:
+        """Return whether a premise of that name was recorded for the principal's session."""
+        return self._on and name in self._session(principal).told
 
     def standing(self, standing: Standing) -> None:
         """Note what binds a principal now, and whether that still wants a recording."""
@@ -215,7 +220,7 @@ class Recordings:
         store = self._store(handle)
         salt = store.salt(session.key)
         if salt is not None:
-            session.seal = Seal(self._kernel.keys_of(principal.tenant), salt)
+            session.cipher = SessionCipher(self._kernel.keys_of(principal.tenant), salt)
             return
         began, now_ns = self._began(principal), self._kernel.clock.now_ns()
         who = str(principal)
@@ -223,7 +228,7 @@ class Recordings:
         recorded = Recorded(session.key, handle.branch, who, principal.session, now_ns, salt)
         with handle.transaction():
             known = store.salt(session.key)
-            session.seal = Seal(self._kernel.keys_of(principal.tenant), known or salt)
+            session.cipher = SessionCipher(self._kernel.keys_of(principal.tenant), known or salt)
             if known is not None:  # another process was first
                 return
             store.begin(recorded)
@@ -270,7 +275,7 @@ class Recordings:
         seq: int | None,
         handle: AgentFS | None = None,
     ) -> None:
-        if session.seal is None:
+        if session.cipher is None:
             return
         time_ns = (call.time_ns if call else 0) or self._kernel.clock.now_ns()
         where = handle or self._handle(principal)
@@ -278,7 +283,7 @@ class Recordings:
         with transaction:
             self._store(where).add(
                 session.key,
-                session.seal,
+                session.cipher,
                 content,
                 time_ns=time_ns,
                 seq=seq,
@@ -303,10 +308,8 @@ class Recordings:
 def composed_summary(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a composed context with a digest in place of its texts, which the session has."""
     messages = answer["messages"]
-    digest = hashlib.sha256()
-    for each in messages:
-        digest.update(each["text"].encode("utf-8", "surrogatepass"))
-        digest.update(b"\0")
+    texts = "".join([f"{each['text']}\0" for each in messages])
+    digest = hashlib.sha256(texts.encode("utf-8", "surrogatepass"))
     shown = [[each["item"], each["replaced"]] for each in messages]
     return {**answer, "messages": shown, "digest": digest.hexdigest()}
 
@@ -324,6 +327,8 @@ def _mandate(mandate: Mandate) -> dict[str, Any]:
         for kind, declared in mandate.limits.items()
     }
     kept: dict[str, Any] = {"limits": limits, "wants_contract": mandate.wants_contract}
+    if mandate.refused or mandate.ends_ns:  # what was delegated
+        kept |= {"refused": mandate.refused, "tools": mandate.tools, "ends_ns": mandate.ends_ns}
     if manifest is not None:
         return {**kept, "manifest": manifest.model_dump(mode="json")}
     return {**kept, "bounds": mandate.bounds.model_dump(mode="json", by_alias=True)}

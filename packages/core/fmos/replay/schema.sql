@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS ext_recording_session(
     principal TEXT NOT NULL,            -- tenant/application/agent/session
     session TEXT NOT NULL,
     started_ns INTEGER NOT NULL,
-    salt BLOB NOT NULL                  -- of the session's key: sealing.py
+    salt BLOB NOT NULL                  -- of the session's key: encryption.py
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS ext_recording_named ON ext_recording_session(session);
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS ext_recording_entry(
     seq INTEGER,                        -- the journal's row; null: it has none
     name TEXT NOT NULL,                 -- a tool, a premise, or what a person did
     operation TEXT NOT NULL,            -- empty: none
-    content BLOB NOT NULL               -- sealed JSON; a long text in it is {"\u0000text": digest}
+    content BLOB NOT NULL               -- encrypted JSON; a long text in it is {"\u0000text": digest}
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS ext_recording_order ON ext_recording_entry(session, id);
@@ -28,7 +28,7 @@ CREATE INDEX IF NOT EXISTS ext_recording_order ON ext_recording_entry(session, i
 CREATE TABLE IF NOT EXISTS ext_recording_text(
     session INTEGER NOT NULL,
     digest TEXT NOT NULL,
-    content BLOB NOT NULL,              -- UTF-8, packed by zstd, sealed
+    content BLOB NOT NULL,              -- UTF-8, packed by zstd, encrypted
     PRIMARY KEY (session, digest)
 ) STRICT, WITHOUT ROWID;
 

@@ -210,4 +210,9 @@ def _mandate(kept: Mapping[str, Any]) -> Mandate:
     }
     contract = manifest.effective if manifest else None
     wants = str(kept["wants_contract"])
-    return Mandate(contract, manifest, bounds, limits, Merged(contract=bounds), wants)
+    delegated = (
+        str(kept.get("refused", "")),
+        tuple(tuple(scope) for scope in kept.get("tools", ())),
+        int(kept.get("ends_ns", 0)),
+    )
+    return Mandate(contract, manifest, bounds, limits, Merged(contract=bounds), wants, *delegated)

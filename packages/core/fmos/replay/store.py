@@ -12,7 +12,7 @@ import zstandard
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from agentfs import AgentFS
-from fmos.replay.sealing import Seal
+from fmos.replay.encryption import SessionCipher
 
 #: Texts of more characters than this are kept once in a session, packed.
 LONG_TEXT = 2_048
@@ -101,7 +101,7 @@ class RecordingStore:
     def add(
         self,
         key: int,
-        seal: Seal,
+        cipher: SessionCipher,
         content: dict[str, Any],
         *,
         time_ns: int,
@@ -113,12 +113,12 @@ class RecordingStore:
         texts: dict[str, bytes] = {}
         plain = _as_json(content)
         if len(plain) > LONG_TEXT:
-            plain = json.dumps(_packed(json.loads(plain), seal, texts)).encode()
+            plain = json.dumps(_packed(json.loads(plain), cipher, texts)).encode()
         for digest, text in texts.items():
-            blob = seal.close(zstandard.compress(text, _LEVEL))
+            blob = cipher.encrypt(zstandard.compress(text, _LEVEL))
             self._tables.execute(_ADD_TEXT, (key, digest, blob))
-        sealed = seal.close(plain)
-        self._tables.execute(_ADD, (key, time_ns, seq, name, operation, sealed))
+        encrypted = cipher.encrypt(plain)
+        self._tables.execute(_ADD, (key, time_ns, seq, name, operation, encrypted))
 
     def premises(self, key: int) -> dict[str, str]:
         """Return the digests of what was recorded as true of a session."""
@@ -133,15 +133,15 @@ class RecordingStore:
         rows = self._tables.query(_NAMED, (session,)) if session else self._tables.query(_ALL)
         return [Recorded(*row) for row in rows]  # type: ignore[arg-type]
 
-    def entries(self, key: int, seal: Seal | None) -> Iterator[Entry]:
+    def entries(self, key: int, cipher: SessionCipher | None) -> Iterator[Entry]:
         """Yield what was recorded of a session, in order, a page per read."""
         after = 0
         while rows := self._tables.query(_ENTRIES, (key, after, _PAGE)):
             for number, time_ns, seq, name, operation, content in rows:
-                opened = seal.open(content) if seal is not None else None  # type: ignore[arg-type]
+                opened = cipher.decrypt(content) if cipher is not None else None  # type: ignore[arg-type]
                 filled = None
-                if seal is not None and opened is not None:
-                    filled = self._filled(key, seal, json.loads(opened))
+                if cipher is not None and opened is not None:
+                    filled = self._filled(key, cipher, json.loads(opened))
                 yield Entry(number, time_ns, seq, name, operation, filled)  # type: ignore[arg-type]
             after = rows[-1][0]  # type: ignore[assignment]
 
@@ -154,18 +154,18 @@ class RecordingStore:
         """Return sessions that began before a time, oldest first."""
         return [row[0] for row in self._tables.query(_OLD, (than_ns, limit))]  # type: ignore[misc]
 
-    def _filled(self, key: int, seal: Seal, value: Any) -> Any:
+    def _filled(self, key: int, cipher: SessionCipher, value: Any) -> Any:
         if isinstance(value, dict):
             if len(value) == 1 and _TEXT in value:
-                return self._text(key, seal, value[_TEXT])
-            return {name: self._filled(key, seal, each) for name, each in value.items()}
+                return self._text(key, cipher, value[_TEXT])
+            return {name: self._filled(key, cipher, each) for name, each in value.items()}
         if isinstance(value, list):
-            return [self._filled(key, seal, each) for each in value]
+            return [self._filled(key, cipher, each) for each in value]
         return value
 
-    def _text(self, key: int, seal: Seal, digest: str) -> str:
+    def _text(self, key: int, cipher: SessionCipher, digest: str) -> str:
         rows = self._tables.query(_GET_TEXT, (key, digest))
-        opened = seal.open(rows[0][0]) if rows else None  # type: ignore[arg-type]
+        opened = cipher.decrypt(rows[0][0]) if rows else None  # type: ignore[arg-type]
         if opened is None:
             return ""
         return zstandard.decompress(opened).decode("utf-8", "surrogatepass")
@@ -179,17 +179,17 @@ def _as_json(content: dict[str, Any]) -> bytes:
         return json.dumps(to_jsonable_python(content)).encode("ascii")
 
 
-def _packed(value: Any, seal: Seal, texts: dict[str, bytes]) -> Any:
+def _packed(value: Any, cipher: SessionCipher, texts: dict[str, bytes]) -> Any:
     """Return a JSON value whose long texts are replaced by their digests."""
     if isinstance(value, str):
         if len(value) <= LONG_TEXT:
             return value
         text = value.encode("utf-8", "surrogatepass")
-        digest = seal.digest(text)
+        digest = cipher.digest(text)
         texts[digest] = text
         return {_TEXT: digest}
     if isinstance(value, dict):
-        return {name: _packed(each, seal, texts) for name, each in value.items()}
+        return {name: _packed(each, cipher, texts) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_packed(each, seal, texts) for each in value]
+        return [_packed(each, cipher, texts) for each in value]
     return value

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fmos.errors import ArgumentError, FormatError, MissingExtraError
+from fmos.errors import ArgumentError, MissingExtraError, StorageError
 from fmos.report.source import Batch, batches
+from fmos.storage import wholefile
 
 #: What calls may be grouped by, and its SQL.
 GROUPS: dict[str, str] = {
@@ -149,21 +150,20 @@ class Analysis:
         """Write every call as `calls.parquet`, and each table as a file of its name.
 
         Raises:
-            FormatError: if the folder cannot be written to.
+            StorageError: if the folder cannot be written to.
         """
         written: list[Path] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in ("calls", *(each.name for each in tables)):
                 path = folder / f"{name}.parquet"
-                draft = folder / f".{name}.parquet.new"
                 source = "calls" if name == "calls" else f"last_{name}"
-                quoted = str(draft).replace("'", "''")
-                self._database.execute(f"COPY {source} TO '{quoted}' (FORMAT parquet)")
-                draft.replace(path)
+                with wholefile.draft(path) as draft:
+                    quoted = str(draft).replace("'", "''")
+                    self._database.execute(f"COPY {source} TO '{quoted}' (FORMAT parquet)")
                 written.append(path)
         except (OSError, self._error()) as error:
-            raise FormatError(
+            raise StorageError(
                 f"cannot write Parquet files to {str(folder)!r}: {error}",
                 hint="choose another folder for --parquet",
             ) from error

@@ -10,15 +10,15 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fmos.errors import ArgumentError, FormatError, MissingExtraError
+from fmos.errors import ArgumentError, MissingExtraError, StorageError
 from fmos.report.analysis import Analysis
+from fmos.storage import wholefile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Chart = Literal["spend", "latency", "denials"]
-CHARTS: tuple[Chart, ...] = ("spend", "latency", "denials")
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
@@ -47,13 +47,15 @@ GROUP BY ALL ORDER BY count(*) DESC, reason LIMIT 12
 """
 
 
-def draw(analysis: Analysis, chart: Chart, path: Path, *, resource: str = "tokens") -> None:
-    """Write a chart to a file; its name ends in .png or .svg. Equal data gives equal SVG.
+def draw(analysis: Analysis, chart: Chart, path: Path, *, resource: str = "tokens") -> bool:
+    """Write a chart to a file and return whether it shows anything; equal data gives equal SVG.
+
+    The file's name ends in .png or .svg.
 
     Raises:
         ArgumentError: if the name ends otherwise.
         MissingExtraError: if matplotlib is not installed.
-        FormatError: if the file cannot be written.
+        StorageError: if the file cannot be written.
     """
     kind = path.suffix.lower()
     if kind not in (".png", ".svg"):
@@ -76,18 +78,20 @@ def draw(analysis: Analysis, chart: Chart, path: Path, *, resource: str = "token
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y" if chart != "denials" else "x", color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
+        shows = axes.has_data()
+        if not shows:
+            axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center")
         _save(figure, path, kind)
+    return shows
 
 
 def _save(figure: Figure, path: Path, kind: str) -> None:
-    draft = path.with_name(f".{path.name}.new")
     stamp: dict[str, Any] = {"Date": None} if kind == ".svg" else {}
     try:
-        figure.savefig(draft, format=kind[1:], dpi=144, metadata=stamp)
-        draft.replace(path)
+        with wholefile.whole(path) as file:
+            figure.savefig(file, format=kind[1:], dpi=144, metadata=stamp)
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise FormatError(
+        raise StorageError(
             f"cannot write {str(path)!r}: {error.strerror}", hint="choose another file for --plot"
         ) from error
 

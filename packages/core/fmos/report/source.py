@@ -6,6 +6,7 @@ wants the details as the text that they are stored as.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from agentfs.looking import look_at
 from fmos.errors import FormatError
 
 #: What a report is made of; all other rows stay where they are.
@@ -22,7 +24,7 @@ BATCH = 100_000
 
 _ROWS = """
 SELECT seq, time_ns, principal, operation, detail FROM journal
-WHERE operation IN (?, ?, ?) AND time_ns >= ? AND time_ns < ? ORDER BY seq
+WHERE operation IN (SELECT value FROM json_each(?)) AND time_ns >= ? AND time_ns < ? ORDER BY seq
 """
 
 Batch = list[tuple[Any, ...]]
@@ -34,7 +36,9 @@ def volumes(folder: Path, tenants: tuple[str, ...] = ()) -> list[tuple[str, Path
     return [(name, path) for name, path in found if not tenants or name in tenants]
 
 
-def batches(path: Path, since_ns: int, until_ns: int) -> Iterator[Batch]:
+def batches(
+    path: Path, since_ns: int, until_ns: int, kinds: tuple[str, ...] = KINDS
+) -> Iterator[Batch]:
     """Yield the rows of a time in their order.
 
     Raises:
@@ -42,9 +46,9 @@ def batches(path: Path, since_ns: int, until_ns: int) -> Iterator[Batch]:
     """
     connection: apsw.Connection | None = None
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection = look_at(str(path))
         connection.set_busy_timeout(10_000)
-        cursor = connection.execute(_ROWS, (*KINDS, since_ns, until_ns))
+        cursor = connection.execute(_ROWS, (json.dumps(kinds), since_ns, until_ns))
         while batch := list(islice(cursor, BATCH)):
             yield batch
     except apsw.Error as error:

@@ -8,7 +8,6 @@ daily over restarts, and one that fails is tried again after ever longer times.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -19,14 +18,16 @@ from importlib import resources
 from pathlib import Path
 from time import monotonic, time_ns
 from types import TracebackType
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import apsw
 
 from agentfs.errors import AgentFSError
+from agentfs.looking import look_at
 from fmos.errors import FmosError
 from fmos.ledger.owners import is_dead, owner_of, owner_text, this_process
 from fmos.runtime.kernel import Kernel
+from fmos.storage import locks
 from fmos.storage.database import Database
 
 #: How bad something is that `doctor` says.
@@ -163,9 +164,10 @@ class Jobs:
     def _keep(self) -> None:
         """Wait for the lock, then do the jobs until the end."""
         with open(lock_path(self._kernel), "a+", encoding="ascii") as lock:
-            while not _locked(lock):
+            while not locks.take(lock):
                 if self._stop.wait(self._take_over_s):
                     return
+            locks.write_holder(lock, owner_text(this_process()) or str(os.getpid()))
             self._owns.set()
             threads = [
                 threading.Thread(target=self._repeat, args=(job,), name=f"fmos-job-{job.name}")
@@ -237,8 +239,8 @@ def kernel_jobs(kernel: Kernel) -> tuple[Job, ...]:
 
 def _recover(kernel: Kernel, stop: Stop) -> int:
     """Finish what killed processes left of changes to agents."""
+    from fmos.runtime.agent_import import recover  # noqa: PLC0415
     from fmos.runtime.lifecycle import Lifecycle  # noqa: PLC0415 - seldom anything to do
-    from fmos.runtime.transfer import recover  # noqa: PLC0415
 
     return Lifecycle(kernel).settle_all() + recover(kernel)
 
@@ -307,38 +309,20 @@ def doctor(home: Path, deep: bool) -> Iterator[tuple[Said, str, str, str]]:
 
 def _owner(path: Path) -> tuple[int, bool]:
     """Return the process that says it holds the lock, 0 where nobody does; and whether it ended."""
-    try:
-        with open(path, encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return 0, False
-    except OSError:
-        text = path.read_text(encoding="ascii")
-        owner = owner_of(text)
-        if owner is not None:
-            return owner.pid, is_dead(owner)
-        return int(text) if text.isdecimal() else 0, False  # where /proc does not tell who it is
-    return 0, False
+    text = locks.holder(path) or ""
+    owner = owner_of(text)
+    if owner is not None:
+        return owner.pid, is_dead(owner)
+    return int(text) if text.isdecimal() else 0, False  # where /proc does not tell who it is
 
 
 def _known_runs(path: Path) -> list[JobRun]:
     """Return the last runs without making or changing anything."""
     try:
-        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        with closing(look_at(str(path))) as connection:
             return [JobRun(*row) for row in connection.execute(_ALL)]
     except apsw.Error:  # no home, or no job was ever run: another check says what is broken
         return []
-
-
-def _locked(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    lock.truncate(0)
-    lock.write(owner_text(this_process()) or str(os.getpid()))
-    lock.flush()
-    return True
 
 
 def _wait_s(job: Job, failures: int) -> float:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from agentfs import AgentFS
+from agentfs.types import MergeResult, Strategy
 from fmos import telemetry
 from fmos.audit.history import KeyChange, KeyHistory
 from fmos.audit.keyring import KeyRing, Step
@@ -22,7 +23,9 @@ from fmos.config import Home
 from fmos.contract.library import ContractLibrary
 from fmos.contract.manifest import Manifest
 from fmos.contract.model import AgentContract
-from fmos.errors import ArgumentError, DeniedError
+from fmos.delegation.delegations import Delegations
+from fmos.entered.log import EntryLog
+from fmos.errors import ArgumentError, DeniedError, NotFoundError
 from fmos.ledger.accounts import Account
 from fmos.ledger.ledger import Ledger
 from fmos.ledger.model import Reservation
@@ -40,6 +43,7 @@ from fmos.storage.database import Database
 from fmos.types import OperationKind, Principal, checked_id
 from fmos.versions.policies import ServedPolicies
 from fmos.versions.serving import Serving
+from fmos.versions.trust_policies import FOLDER, TrustPolicies
 
 #: How long an operation may take before what it reserved is given back, unless renewed.
 RESERVATION_TTL_S = 900
@@ -49,34 +53,57 @@ class Kernel:
     """One opened home. Thread-safe; any number of processes may open the same home."""
 
     def __init__(
-        self, home: Home, clock: Clock | None = None, database: Database | None = None
+        self,
+        home: Home,
+        clock: Clock | None = None,
+        database: Database | None = None,
+        *,
+        looking: bool = False,
     ) -> None:
         self.home = home
         self.clock: Clock = clock or SystemClock()
         self.settings = read_settings(home.path)
-        self.database = database or Database(home.kernel_db)
+        #: Whether nothing of the home may change: see `look`.
+        self.looking = looking
+        self.database = database or Database(home.kernel_db, looking=looking)
         self.agents = AgentRegistry(self.database, self.clock)
         self.ledger = Ledger(self.database, self.clock)
         self.contracts = ContractLibrary(home.contracts)
-        self._keys = KeyRing(home.keys, self.database, self.clock)
-        self._branches = AgentBranches(home, self.agents)
+        self._keys = KeyRing(home.keys, self.database, self.clock, looking=looking)
+        self._branches = AgentBranches(home, self.agents, looking=looking)
         self._spending = Spending(self.database, self.ledger)
         self.projects = ProjectPolicies(self.database, self.clock)
         serving = Serving(
             self._branches.volume,
-            self._branches.known,
+            (lambda _who: None) if looking else self._branches.known,
             self.settings.versions,
             is_there=lambda tenant: home.volume(tenant).exists(),
         )
         self.policies = ServedPolicies(home.policies, serving)
-        mandates = Mandates(self.contracts, self.policies, self.projects)
+        self.trust_policies = TrustPolicies(home.policies / FOLDER, serving, self.projects)
+        self.delegations = Delegations(self.database, self.clock, self.keys_of, looking=looking)
+        mandates = Mandates(self.contracts, self.policies, self.projects, self.delegations)
         self._standings = Standings(self.agents, mandates)
         self.recordings = Recordings(self)
+        #: What entered the sessions of agents, with its labels.
+        self.entered = EntryLog(self)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | Path, clock: Clock | None = None) -> Kernel:
         """Open the home at `path`, making it when it is not there."""
         return cls(Home.open(path), clock)
+
+    @classmethod
+    def look(cls, path: str | os.PathLike[str] | Path, clock: Clock | None = None) -> Kernel:
+        """Open the home at `path` to look at it: nothing of it changes, whatever is asked.
+
+        It may lie where nobody may write. kernel.db is looked at in a copy in memory, volumes are
+        opened for reading only; what would write to them raises.
+
+        Raises:
+            HomeError: if there is no home, or it cannot be read.
+        """
+        return cls(Home.existing(path), clock, looking=True)
 
     def __enter__(self) -> Kernel:
         return self
@@ -176,6 +203,23 @@ class Kernel:
         self.record(child, "agent.fork", {"from": principal.agent, "to": new_agent})
         return child
 
+    def merge_agent(
+        self, principal: Principal, other: Principal, strategy: Strategy = "fail"
+    ) -> MergeResult:
+        """Merge another agent's state into a principal's; what entered its sessions comes along.
+
+        Raises:
+            NotFoundError: if the other agent has no state.
+            MergeConflict: if both changed the same thing and the strategy is "fail".
+        """
+        if self.known_agent_fs(other) is None:
+            raise NotFoundError(f"the agent {other.agent!r} has no state", hint="`fmos agent list`")
+        # Noted first: cut short, this leaves labels too many, and not a stranger's text unmarked.
+        self.entered.merged(principal, other)
+        merged = self.agent_fs(principal).merge(other.branch_name, strategy)
+        self.record(principal, "agent.merge", {"from": other.agent, "to": principal.agent})
+        return merged
+
     def _is_stopped(self, principal: Principal) -> bool:
         return self.agents.descent(principal).state is not AgentState.RUNNING
 
@@ -187,6 +231,7 @@ class Kernel:
         """
         self._branches.drop(principal)
         self.agents.forget_origin(principal)
+        self.delegations.forget(principal.tenant, principal.agent_key)
         self.volume(principal.tenant).record("agent.drop", {"agent": principal.agent})
 
     def standing(self, principal: Principal) -> Standing:
@@ -197,14 +242,14 @@ class Kernel:
         """
         return self._standings.of(principal)
 
-    def acting(self, principal: Principal) -> Standing:
-        """Return what `standing` does, of an agent that may do something now.
+    def acting(self, principal: Principal, standing: Standing | None = None) -> Standing:
+        """Return what `standing` does, or did, of an agent that may do something now.
 
         Raises:
             DeniedError: if the agent is paused or was killed.
             ContractError: as of `standing`.
         """
-        standing = self.standing(principal)
+        standing = standing or self.standing(principal)
         if standing.stopped:
             raise DeniedError(standing.stopped)
         return standing
@@ -245,14 +290,18 @@ class Kernel:
         """
         return self.mandate(principal).manifest
 
-    def permit(self, principal: Principal, kind: OperationKind) -> None:
+    def permit(
+        self, principal: Principal, kind: OperationKind, standing: Standing | None = None
+    ) -> None:
         """Refuse a kind of operation that contract or policies deny, or want consent for.
+
+        `standing` is what was found of the principal for the same operation already.
 
         Raises:
             DeniedError: saying what refuses it, also for an agent that is not running.
             ContractError: if a contract or policy that binds the principal is broken.
         """
-        mandate = self.acting(principal).mandate
+        mandate = self.acting(principal, standing).mandate
         bounds = mandate.bounds
         if mandate.wants_contract:
             why = f"not without a contract, as the {mandate.wants_contract} policy says, for"
@@ -276,15 +325,18 @@ class Kernel:
         *,
         operation: str,
         ttl_s: int = RESERVATION_TTL_S,
+        standing: Standing | None = None,
     ) -> Reservation:
         """Set amounts aside for one operation, under every limit that is declared for it.
+
+        `standing` is what was found of the principal for the same operation already.
 
         Raises:
             BudgetExceededError: naming the account that has not enough left.
             DeniedError: if the agent is paused or was killed.
             ContractError: if a contract or policy is broken; nothing is reserved then.
         """
-        standing = self.acting(principal)
+        standing = self.acting(principal, standing)
         with telemetry.spending(principal):
             return self._spending.reserve(standing, amounts, operation=operation, ttl_s=ttl_s)
 
@@ -306,6 +358,15 @@ class Kernel:
         """
         with telemetry.spending(standing.principal, {"tool_calls": 1}):
             self._spending.pay_call(standing)
+
+    def hold_risk(self, standing: Standing, risk: int, *, operation: str) -> Reservation:
+        """Set the risk of a call aside, in micro-units, until its outcome is known.
+
+        Raises:
+            BudgetExceededError: naming the account that has not enough left.
+        """
+        with telemetry.spending(standing.principal):
+            return self._spending.hold_risk(standing, risk, operation=operation)
 
     def limits_calls(self, standing: Standing) -> bool:
         """Return whether a tool call spends of a limit: then none may run at once."""

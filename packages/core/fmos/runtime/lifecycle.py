@@ -11,6 +11,7 @@ the history: a change is in kernel.db first, and whoever looks next writes a row
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -87,14 +88,17 @@ class Lifecycle:
         """Return one agent.
 
         Raises:
-            NotFoundError: if the tenant has no such agent.
+            NotFoundError: if there is no such tenant, or it has no such agent.
         """
-        key = who.agent_key
-        found = next((each for each in self.listing(who.tenant) if each.key == key), None)
+        self._kernel.home.require_tenant(who.tenant)
+        agents = {each.key: each for each in self.listing(who.tenant)}
+        found = agents.get(who.agent_key)
         if found is None:
+            near = _nearest(who, list(agents))
+            asked = f"did you mean {near!r}? " if near else ""
             raise NotFoundError(
-                f"the tenant {who.tenant!r} has no agent {key!r}",
-                hint="`fmos agent list` shows them; `fmos agent spawn` makes one",
+                f"the tenant {who.tenant!r} has no agent {who.agent_key!r}",
+                hint=f"{asked}`fmos agent list` shows them; `fmos agent spawn` makes one",
             )
         return found
 
@@ -119,6 +123,11 @@ class Lifecycle:
                 update = {"has_branch": branch is not None, "created_ns": made}
                 found.append(agent.model_copy(update=update))
         return found
+
+    def is_there(self, who: Principal) -> bool:
+        """Return whether there is such an agent now, which was not killed."""
+        there = any(each.key == who.agent_key for each in self.listing(who.tenant))
+        return there and self._kernel.agents.descent(who).state is not AgentState.KILLED
 
     def checkpoints(self, who: Principal) -> list[Checkpoint]:
         """Return the checkpoints of an agent, oldest first."""
@@ -398,6 +407,13 @@ class Lifecycle:
                 hint=f"`fmos agent show {who.agent}` lists them",
             )
         return full
+
+
+def _nearest(who: Principal, known: list[str]) -> str:
+    """Return the key that is most like an agent's: of its id in another application first."""
+    same = [each for each in known if each.rpartition(":")[2] == who.agent]
+    near = same or difflib.get_close_matches(who.agent_key, known, n=1)
+    return near[0] if near else ""
 
 
 def _require_possible(who: Principal, now: AgentState) -> None:

@@ -17,6 +17,8 @@ from fmos.runtime.standing import Standing
 from fmos.storage.database import Database
 
 _SOURCE = "contract"
+#: The outcome of a call is waited for so long: as long as the gate remembers it.
+_OUTCOME_S = 7 * 86_400
 
 T = TypeVar("T")
 
@@ -70,6 +72,23 @@ class Spending:
             return self._ledger.charge(account, {"tool_calls": 1}, needed=needed)
 
         self._limited(standing, pay)
+
+    def hold_risk(self, standing: Standing, risk: int, *, operation: str) -> Reservation:
+        """Set the risk of a call aside until its outcome is known, which outlives this process.
+
+        Raises:
+            BudgetExceededError: naming the account that has not enough left.
+        """
+        return self._limited(
+            standing,
+            lambda: self._ledger.reserve(
+                standing.account,
+                {"risk": risk},
+                operation=operation,
+                ttl_s=_OUTCOME_S,
+                owner=None,
+            ),
+        )
 
     def limits_calls(self, standing: Standing) -> bool:
         """Return whether a tool call spends of a limit, declared or set by a person."""

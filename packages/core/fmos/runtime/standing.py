@@ -30,7 +30,7 @@ class Standing:
     def stopped(self) -> str:
         """Why nothing of the agent may run, as a sentence; empty while it is running."""
         if self.state is AgentState.RUNNING:
-            return ""
+            return self.mandate.refused
         return refusal(self.principal.agent_key, self.state)
 
 

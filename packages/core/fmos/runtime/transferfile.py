@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
-import secrets
 import struct
 import zipfile
 import zlib
@@ -27,8 +25,10 @@ from typing import IO, Literal
 
 from pydantic import Field, ValidationError
 
+from fmos.audit.history import KeyHistory
 from fmos.audit.keys import AuditKeys, verify_signature
 from fmos.errors import ArgumentError, FmosError, FormatError, StorageError
+from fmos.storage import wholefile
 from fmos.types import Record
 
 FORMAT = "fmos-agent/1"
@@ -77,29 +77,32 @@ class TransferManifest(Record):
     members: dict[str, Member] = Field(default_factory=dict)
 
 
-def write(target: Path, manifest: TransferManifest, folder: Path, keys: AuditKeys) -> str:
+def write(
+    target: Path,
+    manifest: TransferManifest,
+    folder: Path,
+    keys: AuditKeys,
+    *,
+    replace: bool = False,
+) -> str:
     """Write the members in a folder as one signed file, whole or not at all; return its SHA-256.
 
     Raises:
-        ArgumentError: if the target is there already.
+        ArgumentError: if the target is there already, and `replace` is False.
         StorageError: if it cannot be written.
     """
     present = [name for name in _MEMBERS if (folder / name).exists()]
     members = {name: _measured(folder / name) for name in present}
     said = manifest.model_copy(update={"members": members}).model_dump_json(indent=2).encode()
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with _private(draft) as file:
-            with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        with wholefile.draft(target, private=True, replace=replace) as draft:
+            with zipfile.ZipFile(draft, "w", allowZip64=True) as archive:
                 archive.writestr(MANIFEST, said)
                 archive.writestr(SIGNATURE, keys.sign(_PREFIX + said))
                 for name in present:
                     packed = zipfile.ZIP_STORED if name == VOLUME else zipfile.ZIP_DEFLATED
                     archive.write(folder / name, name, packed)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = _measured(draft).sha256
-        os.link(draft, target)  # unlike a rename, this replaces nothing
+            digest = _measured(draft).sha256
     except FileExistsError as error:
         raise exists(target) from error
     except OSError as error:
@@ -107,8 +110,6 @@ def write(target: Path, manifest: TransferManifest, folder: Path, keys: AuditKey
             f"cannot write {str(target)!r}: {error.strerror or error}; nothing is there",
             hint="free space or choose another place, then retry",
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return digest
 
 
@@ -119,8 +120,12 @@ def exists(target: Path) -> ArgumentError:
     )
 
 
-def read_manifest(path: Path, trusted: Sequence[str]) -> TransferManifest:
+def read_manifest(
+    path: Path, trusted: Sequence[str], history: KeyHistory | None = None
+) -> TransferManifest:
     """Return what a file says it holds, once a trusted key is known to have signed that.
+
+    A key of `history` is trusted for an agent as it was before that key was given up.
 
     Raises:
         ArgumentError: if it is not signed, altered, or signed by a key that is not trusted.
@@ -138,7 +143,8 @@ def read_manifest(path: Path, trusted: Sequence[str]) -> TransferManifest:
             ) from error
         if not verify_signature(manifest.public_key, _PREFIX + said, signature):
             raise _refused(path, "its signature does not hold")
-        if manifest.public_key not in trusted:
+        former = history.signers(0, manifest.journal_seq) if history else ()
+        if manifest.public_key not in (*trusted, *former):
             raise ArgumentError(
                 f"{str(path)!r} was exported under a key that is not this tenant's present one:"
                 f" {manifest.public_key}",
@@ -159,7 +165,7 @@ def extract(path: Path, manifest: TransferManifest, folder: Path) -> None:
     """
     with _archive(path) as archive:
         for name, member in manifest.members.items():
-            with archive.open(name) as source, _private(folder / name) as target:
+            with archive.open(name) as source, wholefile.new_private(folder / name) as target:
                 if not _copied(source, target, member):
                     raise _refused(path, f"its {name} is not the one that was signed")
 
@@ -225,11 +231,3 @@ def _measured(path: Path) -> Member:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Member(size=path.stat().st_size, sha256=digest)
-
-
-@contextmanager
-def _private(path: Path) -> Iterator[IO[bytes]]:
-    """Make a file that its owner alone can read."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w+b") as file:
-        yield file

@@ -22,6 +22,7 @@ from fmos.storage.database import Database
 if TYPE_CHECKING:
     from fmos.contract.layers import Merged, Policy
     from fmos.contract.project import ProjectDocuments
+    from fmos.contract.trust_policy import TrustPolicy
     from fmos.types import Principal
 
 _FIELDS = "path, identity, digest, files, trusted_by, trusted_ns"
@@ -94,6 +95,15 @@ class ProjectPolicies:
         """
         documents = self._documents(directory)
         return () if documents is None else documents.policies
+
+    def rules(self, directory: str | os.PathLike[str]) -> tuple[TrustPolicy, ...]:
+        """Return the trust policies of a project, the same object while nothing changed.
+
+        Raises:
+            ContractError: as of `for_directory`.
+        """
+        documents = self._documents(directory)
+        return () if documents is None else documents.rules
 
     def tightened(
         self, directory: str | os.PathLike[str], merged: Merged, principal: Principal,

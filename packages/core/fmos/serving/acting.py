@@ -45,6 +45,7 @@ _KNOWS_NOBODY = Door()
 
 _door: ContextVar[Door] = ContextVar("fmos_door", default=_KNOWS_NOBODY)
 _acting: ContextVar[Principal | None] = ContextVar("fmos_acting", default=None)
+_over_mcp: ContextVar[bool] = ContextVar("fmos_over_mcp", default=False)
 
 
 def acting() -> Principal | None:
@@ -58,6 +59,15 @@ def door_name() -> str:
     if door.trusts_claims:
         return "unix"
     return "stdio" if door.principal is None else "http"
+
+
+def launched() -> bool:
+    """Return whether the application calls, and not an agent with the server in its tool list.
+
+    An application calls in process, or over the unix socket that only the home's owner can open.
+    """
+    door = _door.get()
+    return door.trusts_claims or (door.principal is None and not _over_mcp.get())
 
 
 @contextmanager
@@ -80,9 +90,11 @@ def claiming(meta: Any, launch: Principal) -> Iterator[None]:
     """
     claim = meta.get(PRINCIPAL_META_KEY) if meta else None
     token = _acting.set(None if claim is None else _accepted(claim, launch))
+    over_mcp = _over_mcp.set(True)
     try:
         yield
     finally:
+        _over_mcp.reset(over_mcp)
         _acting.reset(token)
 
 

@@ -6,20 +6,20 @@ Who calls over TCP needs a token; the socket's client says itself for whom it ca
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import fcntl
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from agentfs.serve.http import HttpServer
+from agentfs.serve.http import SHUTDOWN_S, HttpServer
 from fmos.errors import ArgumentError, HomeError
 from fmos.serving.app import build_server
 from fmos.serving.credentials.bearer import BearerDoor
@@ -27,12 +27,15 @@ from fmos.serving.credentials.tokens import Tokens
 from fmos.serving.health import Health
 from fmos.serving.protocol import Lifespan, ToolServer, http_routes
 from fmos.serving.socket_door import SocketDoor
+from fmos.serving.socket_threads import SocketThreads
 from fmos.serving.toolset import Toolset
+from fmos.storage import locks
 
 DEFAULT_PORT = 8077
 
 _HOST = "127.0.0.1"
-_BACKLOG = 128
+_BACKLOG = 1024
+_LOOK_S = 0.02
 
 
 class Host:
@@ -59,25 +62,55 @@ class Host:
         for toolset in self._toolsets:
             toolset.kernel.serve_others()
         with ExitStack() as stack:
-            sockets, addresses = self._bind(stack)
-            app = _Doors(self._toolsets, self._unix_socket)
-            HttpServer(app, lambda: on_ready and on_ready(addresses)).run(sockets)
+            own, sockets, addresses = self._bind(stack)
+            doors = _Doors(self._toolsets, self._unix_socket)
+            server = _Server(doors, lambda: on_ready and on_ready(addresses))
+            if own is not None:
+                server.threads = SocketThreads(own, doors.socket, server.adopt)
+            server.run(sockets)
 
-    def _bind(self, stack: ExitStack) -> tuple[list[socket.socket], list[str]]:
+    def _bind(
+        self, stack: ExitStack
+    ) -> tuple[socket.socket | None, list[socket.socket], list[str]]:
+        """Return the home's own listener, those of the event loop, and all addresses."""
+        own: socket.socket | None = None
         sockets: list[socket.socket] = []
         addresses: list[str] = []
         if self._unix_socket is not None:
             # The socket first: its lock is what says that the home is served already.
-            sockets.append(stack.enter_context(_unix_listener(self._unix_socket)))
+            own = stack.enter_context(_unix_listener(self._unix_socket))
         if self._port is not None:
             listener = stack.enter_context(_tcp_listener(self._port))
-            sockets.insert(0, listener)
+            sockets.append(listener)
             addresses.append(f"http://{_HOST}:{listener.getsockname()[1]}/mcp")
         if self._unix_socket is not None:
             addresses.append(f"unix:{self._unix_socket}")
-        if not sockets:
+        if not addresses:
             raise ArgumentError("there is nothing to listen on", hint="give a port or a socket")
-        return sockets, addresses
+        return own, sockets, addresses
+
+
+class _Server(HttpServer):
+    """The event loop's server, and beside it the threads of the unix socket."""
+
+    threads: SocketThreads | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start both; what came over the socket before waits in its backlog."""
+        await super().startup(sockets)
+        if self.threads is not None and self.started:
+            self.threads.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop both; running calls have the same few seconds to end."""
+        if self.threads is None:
+            await super().shutdown(sockets)
+            return
+        until = time.monotonic() + SHUTDOWN_S
+        self.threads.stop()
+        await super().shutdown(sockets)
+        while self.threads.at_work and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_S)
 
 
 class _Doors:
@@ -88,7 +121,7 @@ class _Doors:
         servers = {f"/{toolset.name}/mcp": build_server(toolset) for toolset in toolsets}
         servers["/mcp"] = build_server(*toolsets)
         self._app = _application(servers)
-        self._socket = SocketDoor(self._app, servers)
+        self.socket = SocketDoor(self._app, servers)
         self._tcp = BearerDoor(self._app, Tokens(kernel.database, kernel.clock), launch)
         self._health = Health(kernel.database)
         self._address = (str(unix_socket), None) if unix_socket is not None else None
@@ -101,7 +134,7 @@ class _Doors:
         elif self._health.asks(scope):
             await self._health(scope, send, owner=owner)
         elif owner:
-            await self._socket(scope, receive, send)
+            await self.socket(scope, receive, send)
         else:
             await self._tcp(scope, receive, send)
 
@@ -171,21 +204,11 @@ def _bind_private(listener: socket.socket, path: Path) -> None:
 @contextmanager
 def _only_daemon(path: Path) -> Iterator[None]:
     """Hold the lock that one daemon per home holds; the system frees it when a process dies."""
-    with open(path.with_suffix(".lock"), "a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+    file = path.with_suffix(".lock")
+    with locks.tried(file, str(os.getpid())) as lock:
+        if lock is None:
             raise HomeError(
-                f"a daemon serves this home already at {str(path)!r}{_process(lock)}",
+                f"a daemon serves this home already at {str(path)!r}{locks.said_holder(file)}",
                 hint="stop it, or use another FMOS_HOME",
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            )
         yield
-
-
-def _process(lock: IO[str]) -> str:
-    lock.seek(0)
-    number = lock.read(20).strip()
-    return f" (process {number})" if number.isdigit() else ""

@@ -16,7 +16,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from mcp_types import SERVER_INFO_META_KEY
 from pydantic import ConfigDict, ValidationError
 from starlette.routing import BaseRoute
@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute
 from fmos.errors import ArgumentError, FmosError, NotFoundError
 from fmos.runtime.kernel import Kernel
 from fmos.serving.acting import acting, claiming, door_name
+from fmos.serving.asking import asked, can_ask
 from fmos.serving.failures import as_sentence
 from fmos.serving.telling import tell
 from fmos.serving.toolset import Toolset, ToolSpec
@@ -48,13 +49,23 @@ class ToolServer(MCPServer[Any]):
 
     launch = Principal()
     kernel: Kernel | None = None
+    toolsets: tuple[Toolset, ...] = ()
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult:
-        """Call a tool on a worker thread, which inherits whom the door found out."""
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool on a worker thread, which inherits whom the door found out.
+
+        Where the answer is that a person must be asked, a client that can asks them.
+        """
         meta = context.request_context.meta if context is not None else None
-        return await anyio.to_thread.run_sync(self.answer, name, arguments, meta)
+
+        async def call(given: dict[str, Any]) -> CallToolResult:
+            return await anyio.to_thread.run_sync(self.answer, name, given, meta)
+
+        if context is None or not can_ask(context):
+            return await call(arguments)
+        return await asked(context, self.toolsets, name, arguments, call)
 
     def answer(
         self, name: str, arguments: dict[str, Any], meta: Mapping[str, Any] | None
@@ -116,6 +127,7 @@ def create(toolsets: tuple[Toolset, ...], version: str) -> ToolServer:
         log_level="WARNING",
     )
     server.launch, server.kernel = toolsets[0].launch, toolsets[0].kernel
+    server.toolsets = toolsets
     return server
 
 

@@ -1,9 +1,10 @@
 """The unix socket's door: answers the everyday call itself, and leaves the rest to the SDK.
 
 Who can open the socket owns the home, so the client's own principal counts. A well-formed
-`tools/call` (or `tools/list`) of the stateless revision takes one worker thread and no machinery;
-anything else, and anything that is not quite right, goes to the SDK's application as it came, so
-that there is one place that says what is wrong with a request.
+`tools/call` (or `tools/list`) of the stateless revision takes one thread and no machinery; anything
+else, and anything that is not quite right, goes to the SDK's application as it came, so that there
+is one place that says what is wrong with a request. socket_threads.py asks it before the event loop
+knows of a connection; as an application it serves those that were passed on to the loop.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _LIST = b"tools/list"
 _PARAMS = {_CALL: frozenset({"name", "arguments", "_meta"}), _LIST: frozenset({"_meta"})}
 
 Headers = Mapping[bytes, bytes]
+HeaderList = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,16 @@ class SocketDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         with through(Door(trusts_claims=True)):
-            headers = _everyday(scope)
-            server = self._servers.get(scope["path"])
-            if server is None or headers is None:
+            headers = everyday(scope["method"], scope["headers"])
+            path = scope["path"]
+            if headers is None or not self.serves(path):
                 await self._app(scope, receive, send)
                 return
             body = await _body(receive)
             if body is None:
                 return
-            path = scope["path"]
             # Parsed on the worker as well: a large body must not hold up the others.
-            found = await anyio.to_thread.run_sync(self._answered, server, path, headers, body)
+            found = await anyio.to_thread.run_sync(self.answered, path, headers, body)
             if found is not None:
                 await _reply(send, found)
                 return
@@ -77,14 +78,17 @@ class SocketDoor:
                 send = _Kept(send, self._listed, path)
             await self._app(scope, _replayed(body, receive), send)
 
-    def _answered(
-        self, server: ToolServer, path: str, headers: Headers, body: bytes
-    ) -> bytes | None:
-        """Return the answer to a request, or None where the SDK shall give it."""
+    def serves(self, path: str) -> bool:
+        """Return whether there is a server at a path."""
+        return path in self._servers
+
+    def answered(self, path: str, headers: Headers, body: bytes) -> bytes | None:
+        """Return the answer to an everyday request, or None where the SDK shall give it."""
         call = _parsed(headers, body)
         if call is None:
             return None
         if call.name:
+            server = self._servers[path]
             result = server.on_the_wire(server.answer(call.name, call.arguments, call.meta))
         elif path in self._listed:
             result = self._listed[path]
@@ -114,13 +118,13 @@ class _Kept:
                 self._listed[self._path] = answer["result"]
 
 
-def _everyday(scope: Scope) -> Headers | None:
+def everyday(method: str, given: HeaderList) -> Headers | None:
     """Return the headers of a request that has none but the usual ones, each once."""
-    if scope["method"] != "POST":
+    if method != "POST":
         return None
-    headers = dict(scope["headers"])
+    headers = dict(given)
     plain = (
-        len(headers) == len(scope["headers"])
+        len(headers) == len(given)
         and headers.get(b"host") == b"localhost"
         and b"origin" not in headers
         and headers.get(b"content-type") == b"application/json"

@@ -41,6 +41,16 @@ class ToolSpec:
     open_world: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a person must be asked before a call can go on; `key` names it, and what it shows."""
+
+    key: str
+    message: str
+    again: dict[str, Any]
+    left_s: float
+
+
 def tool(
     title: str,
     *,
@@ -124,6 +134,20 @@ class Toolset:
         """Bring about what a session depends on and no tool does, when `fmos replay` runs it again.
 
         Such as a person's answer; a server passes over events that are not its own.
+        """
+
+    def question(self, name: str, answer: Any) -> Question | None:
+        """Return what a client that can ask its user shall ask, given a tool's answer.
+
+        `again` is what the call's arguments are then, where a person has answered.
+        """
+        return None
+
+    def answered(self, question: Question, approve: bool, comment: str, by: str) -> None:
+        """Take a person's answer to a question of this server.
+
+        Raises:
+            FmosError: if it does not count: it was answered before, or `by` may not.
         """
 
     def export_state(self, who: Principal) -> dict[str, Any]:

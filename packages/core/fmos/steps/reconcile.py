@@ -14,10 +14,11 @@ from typing import Any
 
 from agentfs import AgentFS
 from agentfs.errors import AgentFSError, BranchNotFound
-from fmos.errors import FmosError
+from fmos.errors import ArgumentError, FmosError
 from fmos.ledger.model import RESOURCES, Known
 from fmos.ledger.owners import is_dead
 from fmos.runtime.kernel import Kernel
+from fmos.steps.holding import is_abandoned
 from fmos.steps.steps import Steps
 from fmos.steps.store import OpenIntent, StepStore, owner_of
 from fmos.types import TEMPLATE_BRANCH, OutcomeStatus
@@ -53,10 +54,29 @@ def reconcile(kernel: Kernel, tenant: str | None = None) -> Reconciled:
     for name in kernel.home.tenants() if tenant is None else [tenant]:
         try:
             found = _Tenant(kernel, name).put_right()
-        except AgentFSError:
+        except (AgentFSError, ArgumentError):  # the second where a file's name is no tenant's
             continue
         unknown, settled = unknown + found[0], settled + found[1]
     steps = len(Steps(kernel).settle_abandoned(tenant))
+    return Reconciled(unknown, settled, kernel.ledger.expire(), steps)
+
+
+def look(kernel: Kernel, tenant: str | None = None) -> Reconciled:
+    """Return what `reconcile` would put right now, and change nothing.
+
+    The kernel is one that only looks (`Kernel.look`): what expires does so in its copy alone.
+    """
+    if not kernel.looking:
+        raise ValueError("a kernel that is not looking would change what it looks at")
+    unknown = settled = 0
+    for name in kernel.home.tenants() if tenant is None else [tenant]:
+        try:
+            found = _Tenant(kernel, name).to_put_right()
+        except (AgentFSError, ArgumentError):
+            continue
+        unknown, settled = unknown + found[0], settled + found[1]
+    now_ns = kernel.clock.now_ns()
+    steps = sum(is_abandoned(row, now_ns) for row in StepStore(kernel.database).running(tenant))
     return Reconciled(unknown, settled, kernel.ledger.expire(), steps)
 
 
@@ -101,6 +121,15 @@ class _Tenant:
         settled = sum(self._settle(*each) for each in seen.ended.values())
         self._remember(begin, known, seen)
         return len(lost), settled
+
+    def to_put_right(self) -> tuple[int, int]:
+        """Return how many outcomes `put_right` would write now, and reservations settle."""
+        known = {each.id: each for each in self._store.open_intents(self._name)}
+        seen = _Seen(self._store.reconciled(self._name), known, {})
+        volume = self._kernel.volume(self._name)
+        self._read(volume, seen, until=volume.watch().seq)
+        lost = sum(self._has_ended(each) for each in seen.open.values())
+        return lost, sum(self._to_settle(*each) is not None for each in seen.ended.values())
 
     def _read(self, volume: AgentFS, seen: _Seen, until: int | None = None) -> None:
         """Read the journal's new rows; without `until` nobody may be writing."""
@@ -149,20 +178,28 @@ class _Tenant:
             handle = volume.on(TEMPLATE_BRANCH, principal=asked.principal)
         handle.record(_OUTCOME, detail)
 
-    def _settle(self, asked: OpenIntent, outcome: Mapping[str, Any]) -> bool:
-        """Commit or give back what is still held for an operation that has ended."""
+    def _to_settle(
+        self, asked: OpenIntent, outcome: Mapping[str, Any]
+    ) -> tuple[Known, dict[str, int]] | None:
+        """Return what is still held for an operation that has ended, and what it used."""
         held = self._held(asked.reservation)
         if held is None or held.state not in ("open", "expired") or not self._is_left(asked):
-            return False
+            return None
         used = {name: n for name, n in outcome.get("usage", {}).items() if name in RESOURCES}
+        return (held, used) if used or held.state == "open" else None
+
+    def _settle(self, asked: OpenIntent, outcome: Mapping[str, Any]) -> bool:
+        """Commit or give back what is still held for an operation that has ended."""
+        found = self._to_settle(asked, outcome)
+        if found is None:
+            return False
+        held, used = found
         try:
             if used:
                 amounts = {**held.reservation.amounts, **used}
                 self._kernel.ledger.commit(held.reservation.id, amounts)
-            elif held.state == "open":
-                self._kernel.ledger.refund(held.reservation.id)
             else:
-                return False
+                self._kernel.ledger.refund(held.reservation.id)
         except FmosError:  # its own process was faster
             return False
         return True

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
 
+from agentfs.looking import look_at
 from fmos.errors import FmosError, FormatError, HomeError, StorageError
 
 _BUSY_S = 30.0
@@ -25,6 +27,7 @@ _PAGES_IN_WAL = 8192
 _WAL_BYTES = 32 << 20
 # What SQLite says instead of "full" where the limit is a user's and not the disk's.
 _WRITE_REFUSED = {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE}
+_MEMORY = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _Bindings = Sequence[Any] | dict[str, Any]
 
 # SQL has no statement that fails on a condition; the absolute value of the least integer does.
@@ -59,13 +62,19 @@ class _Thread(threading.local):
 
 
 class Database:
-    """One SQLite file. A connection per live thread; writers queue on BEGIN IMMEDIATE."""
+    """One SQLite file. A connection per live thread; writers queue on BEGIN IMMEDIATE.
 
-    def __init__(self, path: Path) -> None:
+    One that is `looking` works on a copy in memory: whatever is done, the file stays as it is, and
+    it may be older, be missing, or lie where nobody may write.
+    """
+
+    def __init__(self, path: Path, *, looking: bool = False) -> None:
         self.path = path
         self._thread = _Thread()
         self._connections: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._copy = f"file:/{secrets.token_hex(16)}?vfs=memdb" if looking else ""
+        self._kept = _copied(path, self._copy) if looking else None
         self._connection()
 
     def close(self) -> None:
@@ -75,6 +84,8 @@ class Database:
                 connection.close()
             self._connections.clear()
             self._thread = _Thread()
+            if self._kept is not None:
+                self._kept.close()
 
     def install(self, component: str, migrations: Sequence[str | Migration]) -> None:
         """Bring a component's tables to the newest version, one transaction for all steps.
@@ -218,7 +229,8 @@ class Database:
     def _connection(self) -> apsw.Connection:
         connection = self._thread.connection
         if connection is None:
-            connection = self._thread.connection = _open(self.path)
+            connection = _beside(self._copy) if self._copy else _open(self.path)
+            self._thread.connection = connection
             with self._lock:
                 self._connections.add(connection)
         return connection
@@ -285,6 +297,34 @@ def _open(path: Path) -> apsw.Connection:
                 hint="check its permissions, or set FMOS_HOME to a folder that you may write to",
             ) from error
         raise translate(error, path) from error
+    return connection
+
+
+def _copied(path: Path, name: str) -> apsw.Connection:
+    """Copy a file into memory; the copy lasts as long as the connection that is returned.
+
+    Raises:
+        HomeError, FormatError: if the file is there and cannot be read.
+    """
+    copy = apsw.Connection(name, flags=_MEMORY)
+    try:
+        if path.exists():
+            with closing(look_at(str(path))) as source:
+                _wait_when_busy(source)
+                # It says no even to what changes nothing here.
+                source.execute("PRAGMA query_only = 0").fetchall()
+                source.execute("VACUUM INTO ?", (name,)).fetchall()
+    except apsw.Error as error:
+        copy.close()
+        raise translate(error, path) from error
+    return copy
+
+
+def _beside(name: str) -> apsw.Connection:
+    """Return one more connection to a copy in memory."""
+    connection = apsw.Connection(name, flags=_MEMORY, statementcachesize=256)
+    _wait_when_busy(connection)
+    connection.execute(_COMPONENTS)
     return connection
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from opentelemetry.metrics import MeterProvider
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from opentelemetry.metrics import Counter, Histogram, MeterProvider
 
 from fmos.telemetry import names
 
@@ -12,20 +16,75 @@ _MCP_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 1
 _SHORT = [0.00001 * 2**power for power in range(15)]
 
 
-class Instruments:
-    """The metrics of one process."""
+#: More measurements do not wait: whoever makes one then adds up a few older ones.
+_MOST = 8192
+_A_FEW = 4
+_AT_ONCE = 64
 
-    def __init__(self, meters: MeterProvider) -> None:
+_Labels = Mapping[str, Any]
+
+
+class Waiting:
+    """Measurements that wait to be added up where no call waits for it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._made: deque[tuple[Callable[[Any, _Labels], None], float, _Labels]] = deque()
+
+    def put(self, tell: Callable[[Any, _Labels], None], amount: float, labels: _Labels) -> None:
+        """Keep a measurement for later."""
+        self._made.append((tell, amount, labels))
+        if len(self._made) > _MOST:
+            self.add_up(_A_FEW)
+
+    def add_up(self, count: int) -> bool:
+        """Add up so many, oldest first, and return whether some are left."""
+        for _ in range(count):
+            try:
+                tell, amount, labels = self._made.popleft()
+            except IndexError:
+                return False
+            tell(amount, labels)
+        return bool(self._made)
+
+    def before_reading(self, options: object) -> tuple[()]:
+        """Add up all, as what is asked first when metrics are read; it has no value of its own."""
+        while self.add_up(_AT_ONCE):
+            pass
+        return ()
+
+
+class _Later:
+    """An instrument whose measurements are added up later."""
+
+    def __init__(self, tell: Callable[[Any, _Labels], None], waiting: Waiting) -> None:
+        self._tell = tell
+        self._waiting = waiting
+
+    def add(self, amount: float, labels: _Labels) -> None:
+        """Count."""
+        self._waiting.put(self._tell, amount, labels)
+
+    record = add
+
+
+class Instruments:
+    """The metrics of one process; those of our own providers are added up later."""
+
+    def __init__(self, meters: MeterProvider, waiting: Waiting | None = None) -> None:
         meter = meters.get_meter("fmos")
 
-        def histogram(name: str, unit: str, about: str, buckets: list[float]):
-            return meter.create_histogram(
+        def histogram(name: str, unit: str, about: str, buckets: list[float]) -> Histogram | _Later:
+            made = meter.create_histogram(
                 name, unit, about, explicit_bucket_boundaries_advisory=buckets
             )
+            return made if waiting is None else _Later(made.record, waiting)
 
-        def counter(name: str, unit: str, about: str):
-            return meter.create_counter(name, unit, about)
+        def counter(name: str, unit: str, about: str) -> Counter | _Later:
+            made = meter.create_counter(name, unit, about)
+            return made if waiting is None else _Later(made.add, waiting)
 
+        if waiting is not None:
+            meter.create_observable_gauge("fmos.telemetry.waiting", [waiting.before_reading])
         self.tokens = histogram(
             names.CLIENT_TOKENS, "{token}", "Tokens that model calls used.", _TOKENS
         )

@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
@@ -34,9 +33,6 @@ from opentelemetry.trace import SpanContext
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-
-#: Spans that are written before others get the interpreter.
-_AT_ONCE = 4
 
 
 class OtlpFile:
@@ -129,18 +125,10 @@ def _resource_spans(spans: Sequence[ReadableSpan]) -> list[Json]:
     return [
         {
             "resource": _resource(own[0].resource),
-            "scopeSpans": [{"scope": {"name": "fmos"}, "spans": list(_politely(own))}],
+            "scopeSpans": [{"scope": {"name": "fmos"}, "spans": [_span(span) for span in own]}],
         }
         for own in (list(group) for _, group in groupby(ordered, lambda span: id(span.resource)))
     ]
-
-
-def _politely(spans: Sequence[ReadableSpan]) -> Iterator[Json]:
-    """Write spans so that a thread that has an operation to do need not wait for all of them."""
-    for number, span in enumerate(spans, 1):
-        yield _span(span)
-        if not number % _AT_ONCE:
-            sleep(0)  # the interpreter's lock would else be held for its interval of 5 ms
 
 
 def _resource(resource: Resource) -> Json:

@@ -10,9 +10,10 @@ from typing import Any
 
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, get_current
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from fmos.telemetry.context import META_KEYS
+from fmos.telemetry.context import BAGGAGE, META_KEYS, TRACEPARENT, TRACESTATE, parsed
 
 _TRACE = TraceContextTextMapPropagator()
 _BAGGAGE = W3CBaggagePropagator()
@@ -30,5 +31,17 @@ def injected() -> dict[str, str]:
 
 def extracted(meta: Mapping[str, Any]) -> Context:
     """Return the current context with what a request carried; what is malformed is left out."""
+    if TRACESTATE not in meta and BAGGAGE not in meta:
+        return _below(meta.get(TRACEPARENT))
     carrier = {key: value for key in META_KEYS if isinstance(value := meta.get(key), str)}
     return _BAGGAGE.extract(carrier, _TRACE.extract(carrier))
+
+
+def _below(traceparent: object) -> Context:
+    """Return the current context below a `traceparent`, as the propagators do in three times."""
+    sent = parsed(traceparent)
+    if sent is None:
+        return get_current()
+    flags = TraceFlags(int(str(traceparent).split("-")[3], 16))
+    ids = SpanContext(int(sent.trace, 16), int(sent.span, 16), True, flags)
+    return set_span_in_context(NonRecordingSpan(ids))

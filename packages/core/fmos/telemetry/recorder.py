@@ -17,7 +17,7 @@ from weakref import WeakSet
 from opentelemetry import context as contexts
 from opentelemetry import trace as traces
 from opentelemetry.context import Context
-from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -68,14 +68,14 @@ class Recorder:
     def __init__(
         self,
         tracers: TracerProvider,
-        meters: MeterProvider | None = None,
+        instruments: Instruments | None = None,
         *,
         content: bool = False,
         close: Callable[[float], None] | None = None,
     ) -> None:
         self.content = content
         self.tracer = tracers.get_tracer(SCOPE)
-        self.instruments = Instruments(meters or NoOpMeterProvider())
+        self.instruments = instruments or Instruments(NoOpMeterProvider())
         self.open_turns: WeakSet[Any] = WeakSet()
         self._close = close
         self._asked: OrderedDict[str, SpanContext] = OrderedDict()

@@ -120,10 +120,11 @@ def attach(tracers: TracerProvider, meters: MeterProvider | None = None) -> None
     """
     global _recorder
     try:
-        from fmos.telemetry.recorder import Recorder  # noqa: PLC0415 - an extra
+        from fmos.telemetry.instruments import Instruments  # noqa: PLC0415 - an extra
+        from fmos.telemetry.recorder import Recorder  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError(f"{error}", hint=_EXTRA) from error
-    _recorder = Recorder(tracers, meters)
+    _recorder = Recorder(tracers, Instruments(meters) if meters is not None else None)
 
 
 def shutdown(timeout_s: float = FLUSH_S) -> None:

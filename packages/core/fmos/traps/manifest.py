@@ -29,6 +29,17 @@ class ToolDescriptor(Record):
     )
     description: str = ""
     input_schema: dict[str, Any] | None = None
+    title: str = ""
+    output_schema: dict[str, Any] | None = None
+    annotations: dict[str, Any] = Field(
+        default_factory=dict,
+        description="MCP's hints, such as `readOnlyHint`: what a server claims of its tool",
+    )
+    server: str = Field(
+        default="",
+        max_length=256,
+        description="the MCP server it comes from; empty: the application itself",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -17,10 +17,18 @@ from fmos.contract.globs import _path_rule as path_rule
 #: Paths that are never innocuous whatever the contract says: other ways to every file.
 BUILT_IN = (SYSTEM_AREA, "/dev", "/proc")
 
-#: A path of these characters is normalised if it has no `/.` and no `//`.
-_SIMPLE = re.compile(r"/[A-Za-z0-9_@+,=/.-]*[A-Za-z0-9_@+,=.-]").fullmatch
-_DOUBT = re.compile(r"[\x00-\x1f\x7f\\%$*?\[{]|^[A-Za-z][A-Za-z0-9+.-]*:|^~|^\s|\s\Z").search
+#: A path of these characters is normalised if it has no `/.`, no `./` and no `//`.
+_SIMPLE = re.compile(r"/[A-Za-z0-9_@+,=/.-]*[A-Za-z0-9_@+,=-]").fullmatch
+_DOUBT = re.compile(
+    r"[\x00-\x1f\x7f\\%$*?\[{]|^[A-Za-z][A-Za-z0-9+.-]*:|^~|^\s|\s\Z|\s/|[^/]\.(?:/|\Z)"
+).search
 _WILD = re.compile(r"[*?]").search
+_PATH_LIKE = re.compile(
+    r"\A\s*(?:/|\\\\|~(?:[/\\]|\Z|\w+[/\\])|\.{1,2}[/\\]|\.\.\s*\Z|file:|[a-z]:[/\\](?!/)|%(?:2f|2e|7e))"
+    r"|(?:[/\\]|%2f|%5c)(?:\.|%2e){2}(?:[/\\]|%2f|%5c|\s*\Z)",
+    re.IGNORECASE,
+).search
+_LONGEST_PATH = 4_096
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _DEEPEST = 8
 
@@ -89,13 +97,20 @@ class Guard:
 
 def plain_path(text: str) -> str | None:
     """Return the normalised path of an argument, or None if a tool might read it otherwise."""
-    if _SIMPLE(text) and "/." not in text and "//" not in text:
+    if _SIMPLE(text) and "/." not in text and "//" not in text and "./" not in text:
         return text
     if not text or _DOUBT(text) or unicodedata.normalize("NFKC", text) != text:
         return None
     if ".." in text and ".." in text.split("/"):
         return None
     return normalise(text)
+
+
+def looks_like_path(text: str) -> bool:
+    """Return whether a value of an argument that nobody declared a path is one by its looks."""
+    if len(text) > _LONGEST_PATH or "\n" in text:
+        return False
+    return _PATH_LIKE(text if text.isascii() else unicodedata.normalize("NFKC", text)) is not None
 
 
 def ascii_lower(text: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from fmos.contract.globs import normalise
 from fmos.traps.manifest import ToolDescriptor
-from fmos.traps.paths import BUILT_IN, MUTE, Guard, Scope, plain_path
+from fmos.traps.paths import BUILT_IN, MUTE, Guard, Scope, looks_like_path, plain_path
 from fmos.traps.signals import MayFire, Thresholds
 from fmos.traps.wire import ABI, TableError, canonical_digest, key_id, signed_bytes
 from fmos.types import DEFAULT_TENANT, Operation, OperationClass, OperationKind, Record
@@ -193,7 +193,9 @@ class Matcher:
                 seen += 1
                 if not self._readable(value, scope):
                     return False
-            elif value.__class__ not in MUTE and self.guard.is_named_in(value):
+            elif value.__class__ not in MUTE and (
+                self.guard.is_named_in(value) or self._strays(value, scope)
+            ):
                 return False
         return seen == len(paths)
 
@@ -208,6 +210,14 @@ class Matcher:
         if len(scope.known) < _REMEMBERED and len(value) < _LONG_PATH:
             scope.known[value] = found
         return found
+
+    def _strays(self, value: object, scope: Scope) -> bool:
+        """Return whether a text inside a value looks like a path that is not plainly in scope."""
+        if isinstance(value, str):
+            return looks_like_path(value) and not self._readable(value, scope)
+        if isinstance(value, dict):
+            return any(self._strays(each, scope) for pair in value.items() for each in pair)
+        return isinstance(value, list | tuple) and any(self._strays(each, scope) for each in value)
 
     def _readable(self, value: object, scope: Scope) -> bool:
         """Return whether a path argument is plainly in scope; anything but text is not plain."""
@@ -235,6 +245,7 @@ def compile_table(
     signals: Thresholds | None = None,
     model: str = "",
     metered: bool = False,
+    trapped: frozenset[str] = frozenset(),
 ) -> TrapTable:
     """Return the signed table of an agent; without a contract every call traps.
 
@@ -251,10 +262,13 @@ def compile_table(
         signals: The thresholds, without `sensitive`, which the contract says.
         model: Digest of the learned traps that clients must use; empty: none is required.
         metered: A call spends of a limit, of calls or of time, so none may run at once.
+        trapped: Names of tools that rules of the gate are about.
     """
     now_ns = clock.now_ns()
     issued_ns = now_ns - now_ns % _NS
-    said = _content(contract, list(descriptors), agent, tenant, private, signals, model, metered)
+    said = _content(
+        contract, list(descriptors), agent, tenant, private, signals, model, metered, trapped
+    )
     table = said.model_copy(
         update={
             "serial": now_ns // 1_000_000 if serial is None else serial,
@@ -262,7 +276,7 @@ def compile_table(
             "expires_ns": issued_ns + ttl_s * _NS,
         }
     )
-    return sealed(table, keys)
+    return signed(table, keys)
 
 
 class TableVersions:
@@ -282,19 +296,20 @@ class TableVersions:
         signals: Thresholds | None = None,
         model: str = "",
         metered: bool = False,
+        trapped: frozenset[str] = frozenset(),
     ) -> str:
         """Return the version of what `compile_table` makes of the same arguments.
 
         `contract` and `tools` are looked at again only when they are other objects than before.
         """
         hidden = tuple(sorted(private))
-        made_of = _MadeOf(contract, tools, hidden, signals, model, metered)
+        made_of = _MadeOf(contract, tools, hidden, signals, model, metered, trapped)
         known = self._known.get((tenant, agent))
         if known is not None and known[0].is_same(made_of):
             return known[1]
         described = list(tools.values())
         version = _version(
-            _content(contract, described, agent, tenant, hidden, signals, model, metered)
+            _content(contract, described, agent, tenant, hidden, signals, model, metered, trapped)
         )
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
@@ -312,14 +327,15 @@ class _MadeOf:
     signals: Thresholds | None
     model: str
     metered: bool
+    trapped: frozenset[str]
 
     def is_same(self, other: _MadeOf) -> bool:
         """Return whether the other is made of the very same."""
-        rest = (self.hidden, self.signals, self.model, self.metered)
+        rest = (self.hidden, self.signals, self.model, self.metered, self.trapped)
         return (
             self.contract is other.contract
             and self.tools is other.tools
-            and rest == (other.hidden, other.signals, other.model, other.metered)
+            and rest == (other.hidden, other.signals, other.model, other.metered, other.trapped)
         )
 
 
@@ -332,6 +348,7 @@ def _content(
     signals: Thresholds | None,
     model: str,
     metered: bool,
+    trapped: frozenset[str],
 ) -> TrapTable:
     """What a table says, without when and by whom."""
     guarded = tuple(sorted({BUILT_IN[0], *(normalise(path) for path in private)}))
@@ -346,13 +363,15 @@ def _content(
         owners=OWNERS,
         protected=tuple(sorted({*BUILT_IN, *guarded})),
         guarded=guarded,
-        rules=tuple(_rule(contract, same, metered) for same in _by_name(tools)),
+        rules=tuple(
+            _rule(contract, same, metered or same[0].name in trapped) for same in _by_name(tools)
+        ),
         signals=_thresholds(contract, signals),
         model=model,
     )
 
 
-def sealed(table: TrapTable, keys: Signer) -> TrapTable:
+def signed(table: TrapTable, keys: Signer) -> TrapTable:
     """Return the table with the version that names its content, signed."""
     update = {"version": _version(table), "key_id": key_id(keys.public_key)}
     named = table.model_copy(update=update)
@@ -399,7 +418,7 @@ def _rule(contract: AgentContract | None, same: list[ToolDescriptor], metered: b
         tool=first.name,
         operation_class=OperationClass.INNOCUOUS,
         path_arguments=paths,
-        read_scopes=_read_scopes(contract) if paths else (),
+        read_scopes=_read_scopes(contract),
     )
 
 

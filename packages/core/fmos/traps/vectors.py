@@ -15,7 +15,7 @@ from typing import Any
 
 from fmos.contract.globs import normalise
 from fmos.traps.paths import Scope, plain_path
-from fmos.traps.table import OWNERS, Signer, TrapRule, TrapTable, sealed
+from fmos.traps.table import OWNERS, Signer, TrapRule, TrapTable, signed
 from fmos.traps.wire import Expected, TableError, canonical, check, signed_bytes
 from fmos.types import Operation, OperationClass
 
@@ -28,6 +28,7 @@ _PATHS = (
     *("/a/../b", "..", "../a", "/a/..b", "/a..", "~", "~root/x", "/a/~", "file:///a", "C:/a"),
     *("http://a/b", "/a:b", "/a\\b", "/a%2fb", "/$HOME", "/a*", "/a?", "/a[1]", "/{a,b}", ""),
     *(" /a", "/a ", "/a\tb", "/a\u0000", "/a\u007f", "/caf\u00e9", "/cafe\u0301", "/\uff0fa"),
+    *("/a./b", "/a.", "/a /b", "/...", "./", "/a/.", "/.a."),
     *("/\u2025/a", "/\u4e2d\u6587", "/a\u00a0", "/\U0001f600"),
 )
 _GLOBS: tuple[tuple[list[list[str]], tuple[str, ...]], ...] = (
@@ -95,6 +96,11 @@ _CALLS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("tool.call", "read", {"path": "/a", "note": {"deep": [{"er": "fine"}]}}),
     ("tool.call", "read", {"path": "/a", "note": [[[[[[[["fine"]]]]]]]]}),
     ("tool.call", "read", {"path": "/a", "note": [[[[[[[[["too deep"]]]]]]]]]}),
+    *(("tool.call", "now", {"zone": text}) for text in ("/etc", "../a", "a/..", "~/a", "and/or")),
+    *(("tool.call", "read", {"path": "/a", "as": text}) for text in ("/b", "/b%2f", "file:/b")),
+    *(("tool.call", "read", {"path": "/a", "as": [text]}) for text in ("\uff0fb", "~5", "C:\\b")),
+    ("tool.call", "read_src", {"from": "/work/src/a", "to": "/work/src/b", "as": "/etc/b"}),
+    ("tool.call", "read_src", {"from": "/work/src/a", "to": "/work/src/b", "as": {"/etc/b": 1}}),
     ("tool.call", "read_src", {"from": "/work/src/a", "to": "/work/doc/a.md"}),
     ("tool.call", "read_src", {"from": "/work/src/a", "to": "/work/doc/x/a.md"}),
     ("tool.call", "read_src", {"from": "/work/src/a"}),
@@ -194,7 +200,7 @@ def _globs() -> dict[str, Any]:
 
 
 def _classify() -> dict[str, Any]:
-    table = sealed(_TABLE, _TestKey())
+    table = signed(_TABLE, _TestKey())
     now = _ISSUED + _SECOND
     calls = [(*call, now) for call in _CALLS]
     times = (_ISSUED - 1, _ISSUED, _EXPIRES - 1, _EXPIRES)
@@ -223,7 +229,7 @@ def _innocuous(
 
 
 def _signatures(key: Signer) -> dict[str, Any]:
-    table = sealed(_TABLE, key).model_dump(mode="json")
+    table = signed(_TABLE, key).model_dump(mode="json")
     newer = _signed({**table, "later": {"a": [1]}}, key)
     rules = [{**table["rules"][3], "operation_class": "innocuous"}]
     cases = [

@@ -74,11 +74,17 @@ class Checker:
         *,
         allowed: Callable[[str], bool] = lambda name: True,
         around: Around | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Result]:
-        """Return a result for each claim; those that nothing is left to pay for are undecided."""
+        """Return a result for each claim; those that nothing is left to pay for are undecided.
+
+        `progress` is told how many are checked.
+        """
         results: list[Result] = []
         refused = ""
         for claim in claims:
+            if progress is not None:
+                progress(len(results))
             if not refused:
                 try:
                     results.append(self.check(claim, context, allowed=allowed, around=around))

@@ -6,14 +6,17 @@ one of arithmetic, one with a conversion of units, and one with a citation mark 
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 
 from fmos.verify.equations import equations_in
 from fmos.verify.model import Claim
 
 MAX_TEXT = 1_000_000
 MAX_CLAIMS = 1_000
+_MAX_SENTENCE = 4_000
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*$")
 _BLOCKS = {"json": "json", "sql": "sql", "sqlite": "sql", "postgresql": "sql", "mysql": "sql"}
@@ -41,37 +44,76 @@ CLAIM_TYPES = ("arithmetic", "units", "json", "sql", "citation")
 
 
 def claims_in(
-    text: str, sources: Collection[str] = (), *, types: Collection[str] = (), risk: float = 0.5
+    text: str,
+    sources: Collection[str] = (),
+    *,
+    types: Collection[str] = (),
+    risk: float = 0.5,
+    most: int = MAX_CLAIMS,
+    progress: Callable[[int], None] | None = None,
 ) -> list[Claim]:
-    """Return the claims of a text's first 1,000,000 characters, in order, at most 1,000.
+    """Return the claims of a text's first 1,000,000 characters, in order.
 
     Args:
         text: An answer, in plain text or Markdown.
         sources: The names of sources; a mark that is a word counts only if it is one of them.
         types: Only claims of these types; empty: all.
         risk: What each claim gets as its risk.
+        most: The text is not read beyond that many claims.
+        progress: Is told the line, sentence by sentence.
     """
-    found: list[Claim] = []
     valid = text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
-    for claim in _claims(valid, frozenset(sources)):
-        if not types or claim.type in types:
-            found.append(claim.model_copy(update={"risk": risk}))
-        if len(found) >= MAX_CLAIMS:
-            break
-    return found
+    finder = _Finder(frozenset(sources), frozenset(types or CLAIM_TYPES), progress)
+    found = islice(finder.claims(valid), most)
+    return [claim.model_copy(update={"risk": risk}) for claim in found]
 
 
-def _claims(text: str, sources: frozenset[str]) -> Iterator[Claim]:
-    blocks, prose = _parts(text)
-    defined = dict(_DEFINED.findall(prose))
-    prose = _DEFINED.sub(lambda found: " " * len(found[0]), prose)
-    found = [*blocks, *_totals(prose)]
-    line, before = 1, 0
-    for start, sentence in _sentences(prose):
-        line += prose.count("\n", before, start)
-        before = start
-        found += _of_sentence(sentence, line, sources, defined)
-    yield from sorted(found, key=lambda claim: claim.line)
+class _Finder:
+    """Finds the claims of one text."""
+
+    def __init__(
+        self,
+        sources: frozenset[str],
+        types: frozenset[str],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._sources = sources
+        self._types = types
+        self._progress = progress
+        self._defined: dict[str, str] = {}
+
+    def claims(self, text: str) -> Iterator[Claim]:
+        """Yield claims as they are found, by line; in one line blocks and totals come first."""
+        blocks, prose = _parts(text)
+        self._defined = dict(_DEFINED.findall(prose))
+        prose = _DEFINED.sub(lambda found: " " * len(found[0]), prose)
+        wanted = (block for block in blocks if block.type in self._types)
+        totals = _totals(prose) if "arithmetic" in self._types else iter(())
+        yield from heapq.merge(wanted, totals, self._said(prose), key=lambda claim: claim.line)
+
+    def _said(self, prose: str) -> Iterator[Claim]:
+        line, before = 1, 0
+        for start, sentence in _sentences(prose):
+            line += prose.count("\n", before, start)
+            before = start
+            if self._progress is not None:
+                self._progress(line)
+            if len(sentence) <= _MAX_SENTENCE:
+                yield from self._of_sentence(sentence, line)
+
+    def _of_sentence(self, sentence: str, line: int) -> Iterator[Claim]:
+        plain = _without_marks(sentence, self._sources, self._defined)
+        if any(char.isdigit() for char in plain):
+            if "arithmetic" in self._types and next(equations_in(plain), None) is not None:
+                yield Claim(type="arithmetic", text=plain, line=line)
+            if "units" in self._types and _has_quantities(plain):
+                yield Claim(type="units", text=plain, line=line)
+        marks = list(_marks(sentence, self._sources, self._defined))
+        if marks and "citation" in self._types:
+            quotes = [found[1].strip() for found in _QUOTE.finditer(sentence)]
+            content = {"statement": plain, "quotes": quotes}
+            named = tuple(dict.fromkeys(marks))
+            yield Claim(type="citation", text=sentence, content=content, sources=named, line=line)
 
 
 def _parts(text: str) -> tuple[list[Claim], str]:
@@ -115,25 +157,6 @@ def _sentences(prose: str) -> Iterator[tuple[int, str]]:
     if prose[start:].strip():
         rest = prose[start:]
         yield start + len(rest) - len(rest.lstrip()), rest.strip()
-
-
-def _of_sentence(
-    sentence: str, line: int, sources: frozenset[str], defined: dict[str, str]
-) -> Iterator[Claim]:
-    if len(sentence) > 4_000:
-        return
-    marks = list(_marks(sentence, sources, defined))
-    plain = _without_marks(sentence, sources, defined)
-    if any(char.isdigit() for char in plain):
-        if next(equations_in(plain), None) is not None:
-            yield Claim(type="arithmetic", text=plain, line=line)
-        if _has_quantities(plain):
-            yield Claim(type="units", text=plain, line=line)
-    if marks:
-        quotes = [found[1].strip() for found in _QUOTE.finditer(sentence)]
-        content = {"statement": plain, "quotes": quotes}
-        named = tuple(dict.fromkeys(marks))
-        yield Claim(type="citation", text=sentence, content=content, sources=named, line=line)
 
 
 def _marks(sentence: str, sources: frozenset[str], defined: dict[str, str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ numbers, and every value is bounded, so that no expression takes long or needs m
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -15,6 +16,7 @@ _MAX_NODES = 400
 _MAX_DEPTH = 40
 _MAX_EXPONENT = 64
 _MAX_BITS = 8192
+_SHORT = 100
 
 
 class NoExpression(ValueError):
@@ -30,15 +32,11 @@ def compute(text: str, values: Mapping[str, Any], *, check: Callable[[Any], None
         NoExpression: if it is not one, or larger than what is computed.
         ZeroDivisionError: if it divides by zero.
     """
-    if len(text) > 20 * _MAX_NODES or _nesting(text) > _MAX_DEPTH:
-        raise NoExpression("it is too long")
-    try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise NoExpression("it is not complete") from error
-    if sum(1 for _ in ast.walk(tree)) > 3 * _MAX_NODES:
-        raise NoExpression("it is too long")
-    return _value(tree.body, values, check, 0)
+    # Numbers are placeholders, so that most sentences have one of a few short expressions.
+    parsed = _remembered(text) if len(text) <= _SHORT else _parsed(text)
+    if isinstance(parsed, str):
+        raise NoExpression(parsed)
+    return _value(parsed, values, check, 0)
 
 
 def bounded(value: Fraction) -> None:
@@ -49,6 +47,22 @@ def bounded(value: Fraction) -> None:
     """
     if value.numerator.bit_length() > _MAX_BITS or value.denominator.bit_length() > _MAX_BITS:
         raise NoExpression("its value is too large")
+
+
+def _parsed(text: str) -> ast.expr | str:
+    """Return an expression, or why it is none."""
+    if len(text) > 20 * _MAX_NODES or _nesting(text) > _MAX_DEPTH:
+        return "it is too long"
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return "it is not complete"
+    if sum(1 for _ in ast.walk(tree)) > 3 * _MAX_NODES:
+        return "it is too long"
+    return tree.body
+
+
+_remembered = functools.lru_cache(maxsize=1024)(_parsed)
 
 
 def _value(

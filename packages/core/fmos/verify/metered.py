@@ -7,7 +7,7 @@ only its keyed digest is in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from fmos.canonical import canonical_json
 from fmos.client.client import Client
 from fmos.drivers import VERIFIERS, Drivers
 from fmos.errors import BudgetExceededError, DeniedError, FmosError
+from fmos.replay.recording import Call
 from fmos.runtime.kernel import Kernel
 from fmos.runtime.standing import Standing
 from fmos.types import Principal, new_id
@@ -61,7 +62,12 @@ class Verification:
         )
 
     def verify_all(
-        self, who: Principal, claims: Sequence[Claim], context: Context | None = None
+        self,
+        who: Principal,
+        claims: Sequence[Claim],
+        context: Context | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Result]:
         """Check claims in order; those that nothing is left to pay for are undecided.
 
@@ -75,10 +81,28 @@ class Verification:
             context or Context(),
             allowed=_allowed(standing),
             around=self._around(standing),
+            progress=progress,
         )
+
+    def again(self, who: Principal, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a recorded run gives now: contract and account anew, the finding as it was.
+
+        Raises:
+            BudgetExceededError, DeniedError, ContractError: as of `verify`.
+        """
+        standing = self._permitted(who)
+        if not _allowed(standing)(run["verifier"]):
+            raise DeniedError(f"'verify.{run['verifier']}' is denied to the agent {who.agent!r}")
+        try:
+            held = self._kernel.reserve(who, run["cost"], operation=new_id())
+        except BudgetExceededError as error:
+            return {"refused": error.account}
+        self._kernel.ledger.commit(held)
+        return dict(run["found"])
 
     def _permitted(self, who: Principal) -> Standing:
         standing = self._kernel.acting(who)
+        self._kernel.recordings.standing(standing)
         if not _allowed(standing)(""):
             raise DeniedError(
                 f"'verify' is denied to the agent {who.agent!r}",
@@ -112,7 +136,9 @@ class Verification:
         try:
             held = kernel.reserve(who, dict(verifier.cost), operation=run)
         except BudgetExceededError as error:
-            kernel.record(who, EVENT, {**fact, "phase": "refused", "account": error.account})
+            refused = {**fact, "phase": "refused", "account": error.account}
+            call = _call(run, claim, verifier, {}, {"refused": error.account})
+            kernel.record(who, EVENT, refused, call=call)
             raise
         fact["reservation"] = held.id
         found: list[Finding] = []
@@ -121,7 +147,11 @@ class Verification:
             started_ns = kernel.clock.now_ns()
             yield found.append
             took_ms = (kernel.clock.now_ns() - started_ns) / 1e6
-            kernel.record(who, EVENT, {**fact, **_outcome(found), "duration_ms": round(took_ms, 3)})
+            outcome = _outcome(found)
+            told = {"verdict": outcome["verdict"], "confidence": outcome["confidence"]}
+            call = _call(run, claim, verifier, told, told)
+            fact |= {**outcome, "duration_ms": round(took_ms, 3)}
+            kernel.record(who, EVENT, fact, call=call)
         except BaseException:
             kernel.ledger.refund(held)
             raise
@@ -141,6 +171,15 @@ def _allowed(standing: Standing) -> Callable[[str], bool]:
         return label not in bounds.security.deny and not bounds.needs_consent(label)
 
     return allowed
+
+
+def _call(
+    run: str, claim: Claim, verifier: Verifier, found: dict[str, Any], answer: dict[str, Any]
+) -> Call:
+    """Return what a recording keeps of a run, so that it can be made again without the verifier."""
+    asked = {"type": claim.type, "text": claim.text, "risk": claim.risk}
+    kept = {"verifier": verifier.name, "cost": dict(verifier.cost), "claim": asked, "found": found}
+    return Call(EVENT, kept, answer, operation=run)
 
 
 def _outcome(found: Sequence[Finding]) -> dict[str, Any]:

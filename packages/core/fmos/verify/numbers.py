@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -55,15 +56,19 @@ def read_number(text: str, start: int) -> Printed | None:
     if found is None or len(found[0]) > MAX_DIGITS:
         return None
     digits, exponent = _plain(found)
-    value = Fraction(digits) * Fraction(10) ** exponent
-    decimals = len(digits.partition(".")[2]) - exponent
     end = found.end()
     scale = _SCALE.match(text, end)
     if scale:
-        power = _SCALES[scale[1] or scale[2]]
-        value, decimals, end = value * 10**power, decimals - power, scale.end()
-    half = Fraction(1, 2) * Fraction(10) ** -decimals
+        exponent, end = exponent + _SCALES[scale[1] or scale[2]], scale.end()
+    value, half = _exact(digits, exponent)
     return Printed(value, half, text[start:end], end)
+
+
+@functools.lru_cache(maxsize=8192)
+def _exact(digits: str, exponent: int) -> tuple[Fraction, Fraction]:
+    """Return the value of digits times a power of ten, and half a unit of the last digit."""
+    decimals = len(digits.partition(".")[2]) - exponent
+    return Fraction(digits) * Fraction(10) ** exponent, Fraction(10) ** -decimals / 2
 
 
 def numbers_in(text: str) -> list[Printed]:

@@ -32,7 +32,9 @@ _PROSE = frozenset(
     }
 )
 _NAME = r"(?:°\s?[CF]|[A-Za-zµμΩ%][A-Za-zµμΩ]{0,24})(?:[²³]|\^?-?[1-9](?![\d.]))?"
+#: What a line must have, so that most are passed over at once: two numbers, and a unit after one.
 _TWO = re.compile(r"\d\D+\d")
+_MEASURED = re.compile(r"\d[ \t\u00a0]*[°%A-Za-zµμΩ]")
 _UNIT = re.compile(rf"{_NAME}(?:(?:\s?[/·*]\s?|\sper\s){_NAME}){{0,4}}")
 _RELATION = re.compile(
     r"(?P<about>≈|~|=\s*~|(?:is|equals)\s+(?:about|around|roughly|approximately|nearly)\b)"
@@ -156,7 +158,7 @@ def _quantity(term: _Quantity) -> Any:
 
 def _statements(text: str) -> Iterator[_Statement]:
     for line in text[:_MAX_TEXT].splitlines():
-        if len(line) <= _MAX_LINE and _TWO.search(line):
+        if len(line) <= _MAX_LINE and _TWO.search(line) and _MEASURED.search(line):
             yield from _of_line(line)
 
 

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from fmos.contract.parse import decoded, load_as
 from fmos.contract.policy import Policy, Prefer
+from fmos.contract.trust_policy import TrustPolicy
 from fmos.errors import ArgumentError, ContractError, FormatError
 from fmos.types import checked_id
-from fmos.versions.model import POLICY, TRAP_MODEL
+from fmos.versions.model import POLICY, TRAP_MODEL, TRUST_POLICY
 
 if TYPE_CHECKING:
     from fmos.traps.learned import TrapModel
@@ -66,6 +67,8 @@ def check_content(tenant: str, kind: str, content: bytes) -> None:
         _require_narrow(tenant, policy_of(content))
     elif kind == TRAP_MODEL:
         trap_model_of(content)
+    elif kind == TRUST_POLICY:
+        _require_tight(tenant, trust_policy_of(content))
 
 
 @functools.lru_cache(maxsize=256)
@@ -76,6 +79,16 @@ def policy_of(content: bytes) -> Policy:
         ContractError: if it is none.
     """
     return load_as(Policy, decoded(content, "the candidate"), "the candidate")
+
+
+@functools.lru_cache(maxsize=256)
+def trust_policy_of(content: bytes) -> TrustPolicy:
+    """Return the rules in an artefact; the same bytes give the same object.
+
+    Raises:
+        ContractError: if it is none.
+    """
+    return load_as(TrustPolicy, decoded(content, "the candidate"), "the candidate")
 
 
 @functools.lru_cache(maxsize=64)
@@ -122,4 +135,17 @@ def _require_narrow(tenant: str, policy: Policy) -> None:
         raise ContractError(
             "a candidate policy may only demand: `prefer` gives agents what they did not ask for",
             hint="leave `prefer` out, or put it into the home's policies/ by hand",
+        )
+
+
+def _require_tight(tenant: str, policy: TrustPolicy) -> None:
+    for _, what in policy.loosening():
+        raise ContractError(
+            f"a candidate trust policy may only tighten: {what}",
+            hint="put what allows into the home's policies/trust/ by hand",
+        )
+    if not set(policy.tenants) <= {tenant}:
+        raise ContractError(
+            f"a candidate trust policy of the tenant {tenant!r} cannot bind other tenants",
+            hint=f"leave `tenants` out, or write `tenants: [{tenant}]`",
         )

@@ -10,8 +10,11 @@ from pydantic import Field, FiniteFloat
 
 from fmos.types import Record
 
-#: The kinds whose content is checked; any other name is a kind as well.
-POLICY, TRAP_MODEL = "policy", "trap_model"
+#: The kinds whose content is checked.
+POLICY, TRAP_MODEL, TRUST_POLICY = "policy", "trap_model", "trust_policy"
+
+#: The kinds that FMOS has a word for; an application may have others.
+KNOWN_KINDS = (POLICY, "prompt", TRAP_MODEL, TRUST_POLICY, "tool_hint", "budget_prior")
 
 Better = Literal["higher", "lower"]
 Outcome = Literal["passed", "inconclusive", "regressed", "too_few"]

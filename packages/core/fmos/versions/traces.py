@@ -7,7 +7,7 @@ recordings (docs/replay.md), or from its journal, which knows names and decision
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from agentfs import AgentFS
 from fmos.audit.record import INTENT
 from fmos.canonical import content_digest
 from fmos.errors import ArgumentError
+from fmos.replay.encryption import SessionCipher
 from fmos.replay.reading import sessions
-from fmos.replay.sealing import Seal
 from fmos.replay.store import RecordingStore
 from fmos.runtime.kernel import Kernel
 from fmos.traps.replay import Call, Run, read_runs, split
@@ -119,9 +119,9 @@ def traces_of_recordings(kernel: Kernel, tenant: str, *, held_out: float = HELD_
     capabilities: dict[str, str] = {}
     volume = kernel.volume(tenant)
     for recorded in sessions(volume):
-        seal = Seal(kernel.keys_of(tenant), recorded.salt)
+        cipher = SessionCipher(kernel.keys_of(tenant), recorded.salt)
         session = _Session(recorded.principal)
-        for entry in RecordingStore(volume).entries(recorded.id, seal):
+        for entry in RecordingStore(volume).entries(recorded.id, cipher):
             if entry.content is not None:
                 session.take(entry.name, entry.content)
         if session.asked:
@@ -150,8 +150,8 @@ class _Session:
 
     def take(self, name: str, content: dict[str, Any]) -> None:
         """Take one recorded entry into account; those of other servers say nothing here."""
-        if name == "trust.tools":
-            for tool in content.get("value") or ():
+        if name in ("trust.tools", "trust.pins"):
+            for tool in _tools(content.get("value") or ()):
                 self.capabilities[tool["name"]] = tool["capability"]
             return
         given = content.get("arguments") or {}
@@ -197,3 +197,12 @@ def _operation(detail: dict[str, Any]) -> Operation | None:
         )
     except (KeyError, ValueError, ValidationError):  # of a version that says something else
         return None
+
+
+def _tools(value: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the tools that a recording tells of: by server, or those of an older FMOS."""
+    for each in value:
+        if "pins" in each:
+            yield from (pin["tool"] for pin in each["pins"])
+        else:
+            yield each

@@ -20,9 +20,10 @@ from fmos.types import Decision, OutcomeStatus
 from fmos.versions.metrics import OBSERVED
 from fmos.versions.model import Canary
 from fmos.versions.people import WATCH
+from fmos.versions.reading import REPORT
 from fmos.versions.sequential import Evidence, evidence
 from fmos.versions.store import VersionStore, read_register
-from fmos.versions.versions import REPORT, Versions, kind_of
+from fmos.versions.versions import Versions, kind_of
 
 #: Evidence beyond this is shown as that.
 _MOST = 1e6

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from fmos.contract.manifest import Manifest, parse_manifest
 from fmos.contract.workflow import Workflow
 from fmos.storage.database import Database
-from fmos.workflow.model import Run, RunOptions, RunState, StoredRun, Waiting, WaitState
+from fmos.workflow.model import Run, RunOptions, RunState, StoredRun, Waiting
 
 _RUN = (
     "tenant, run, workflow, digest, application, state, reason, requested_by, started_ns,"
@@ -25,23 +25,29 @@ _WAIT = (
     " comment, level"
 )
 _LISTS = ("about", "consented")
-_ADD_WAIT = f"INSERT OR IGNORE INTO workflow_wait({_WAIT}) VALUES ({', '.join('?' * 13)})"
-_ANSWER = """
-UPDATE workflow_wait SET state = ?, answered_by = ?, comment = ?, answered_ns = ?
-WHERE tenant = ? AND run = ? AND step = ? AND state = 'waiting'
-"""
-_ASK_ANEW = """
-UPDATE workflow_wait SET state = 'waiting', about = ?, consented = ?, asked_ns = ?, due_ns = ?,
-    level = 0, asked_of = '', answered_by = '', comment = '', answered_ns = NULL
-WHERE tenant = ? AND run = ? AND step = ? AND state = 'approved'
+_SEALED = f"{_WAIT}, seal"
+_ADD_WAIT = f"INSERT OR IGNORE INTO workflow_wait({_SEALED}) VALUES ({', '.join('?' * 14)})"
+_CHANGE = """
+UPDATE workflow_wait SET kind = :kind, about = :about, consented = :consented,
+    asked_ns = :asked_ns, due_ns = :due_ns, asked_of = :asked_of, state = :state,
+    answered_by = :answered_by, comment = :comment, level = :level, seal = :seal,
+    answered_ns = :answered_ns
+WHERE tenant = :tenant AND run = :run AND step = :step AND state = :was AND seal = :was_seal
 """
 # Of version 2: what earlier answers to a question let through.
 _ADD_CONSENTED = "ALTER TABLE workflow_wait ADD COLUMN consented TEXT NOT NULL DEFAULT '[]'"
-_ESCALATE = """
-UPDATE workflow_wait SET level = level + 1, asked_of = ?, due_ns = ?
-WHERE tenant = ? AND run = ? AND step = ? AND state = 'waiting'
-"""
-_DUE = f"SELECT {_WAIT} FROM workflow_wait WHERE state = 'waiting' AND due_ns <= ?"
+# Of version 3: what only the tenant's key can say of a row. Rows of before have none, and SQL can
+# give them none: nobody knows who wrote them, so what they answer is asked once more (waits.py).
+_ADD_SEAL = "ALTER TABLE workflow_wait ADD COLUMN seal TEXT NOT NULL DEFAULT ''"
+_DUE = f"SELECT {_SEALED} FROM workflow_wait WHERE state = 'waiting' AND due_ns <= ?"
+
+
+class StoredWait(NamedTuple):
+    """A question as it is stored, how often it has timed out, and its seal; empty: from before."""
+
+    wait: Waiting
+    level: int
+    seal: str
 
 
 class WorkflowStore:
@@ -50,7 +56,9 @@ class WorkflowStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         schema = resources.files("fmos.workflow").joinpath("schema.sql")
-        database.install("workflow", [schema.read_text(encoding="utf-8"), _ADD_CONSENTED])
+        database.install(
+            "workflow", [schema.read_text(encoding="utf-8"), _ADD_CONSENTED, _ADD_SEAL]
+        )
 
     def get(self, tenant: str, run: str) -> StoredRun | None:
         """Return a run with its document."""
@@ -108,39 +116,26 @@ class WorkflowStore:
         )
         return self._database.execute(sql, (state, reason, now_ns, tenant, run)) == 1
 
-    def wait(self, tenant: str, run: str, step: str) -> tuple[Waiting, int] | None:
-        """Return a question and how often it has timed out."""
-        sql = f"SELECT {_WAIT} FROM workflow_wait WHERE tenant = ? AND run = ? AND step = ?"
+    def wait(self, tenant: str, run: str, step: str) -> StoredWait | None:
+        """Return a question as it is stored."""
+        sql = f"SELECT {_SEALED} FROM workflow_wait WHERE tenant = ? AND run = ? AND step = ?"
         rows = self._database.query(sql, (tenant, run, step))
-        return (_waiting(rows[0]), rows[0][-1]) if rows else None
+        return _stored(rows[0]) if rows else None
 
-    def add_wait(self, wait: Waiting) -> bool:
+    def add_wait(self, made: StoredWait) -> bool:
         """Write a new question; return whether it was not there."""
-        facts = wait.model_dump()
-        facts |= {name: json.dumps(facts[name]) for name in _LISTS}
-        ordered = [facts[name] for name in _WAIT.split(", ")[:-1]]
-        return self._database.execute(_ADD_WAIT, (*ordered, 0)) == 1
+        facts = _facts(made)
+        ordered = [facts[name] for name in _SEALED.split(", ")]
+        return self._database.execute(_ADD_WAIT, ordered) == 1
 
-    def ask_anew(self, wait: Waiting) -> bool:
-        """Ask an approved question again, about something else; return False if it is open."""
-        about, consented = json.dumps(wait.about), json.dumps(wait.consented)
-        key = (wait.tenant, wait.run, wait.step)
-        given = (about, consented, wait.asked_ns, wait.due_ns, *key)
-        return self._database.execute(_ASK_ANEW, given) == 1
+    def change(self, was: StoredWait, now: StoredWait, answered_ns: int | None = None) -> bool:
+        """Put a question in the place of what it was; False if that is not there any more."""
+        given = {"was": was.wait.state, "was_seal": was.seal, "answered_ns": answered_ns}
+        return self._database.execute(_CHANGE, {**_facts(now), **given}) == 1
 
-    def answer(self, wait: Waiting, state: WaitState, by: str, comment: str, now_ns: int) -> bool:
-        """Answer a question; return False if it was answered before."""
-        key = (wait.tenant, wait.run, wait.step)
-        return self._database.execute(_ANSWER, (state, by, comment, now_ns, *key)) == 1
-
-    def escalate(self, wait: Waiting, to: str, due_ns: int | None) -> bool:
-        """Ask somebody else, until another time; return False if it was answered meanwhile."""
-        key = (wait.tenant, wait.run, wait.step)
-        return self._database.execute(_ESCALATE, (to, due_ns, *key)) == 1
-
-    def due(self, now_ns: int) -> list[tuple[Waiting, int]]:
-        """Return the questions whose time is up, and how often each has timed out before."""
-        return [(_waiting(row), row[-1]) for row in self._database.query(_DUE, (now_ns,))]
+    def due(self, now_ns: int) -> list[StoredWait]:
+        """Return the questions whose time is up."""
+        return [_stored(row) for row in self._database.query(_DUE, (now_ns,))]
 
     def waits(self, tenant: str | None = None, run: str | None = None) -> list[Waiting]:
         """Return what waits for a person, oldest first: of one run, or of the whole home."""
@@ -156,6 +151,15 @@ def _run(row: tuple[Any, ...]) -> Run:
     options = RunOptions.model_validate_json(facts.pop("options"))
     inputs = json.loads(facts.pop("inputs"))
     return Run(**facts, options=options, inputs=inputs)
+
+
+def _facts(stored: StoredWait) -> dict[str, Any]:
+    facts = {**stored.wait.model_dump(), "level": stored.level, "seal": stored.seal}
+    return facts | {name: json.dumps(facts[name]) for name in _LISTS}
+
+
+def _stored(row: tuple[Any, ...]) -> StoredWait:
+    return StoredWait(_waiting(row[:-1]), row[-2], row[-1])
 
 
 def _waiting(row: tuple[Any, ...]) -> Waiting:

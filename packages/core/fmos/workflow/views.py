@@ -113,7 +113,7 @@ class Runs:
         if row is not None:
             return row.state
         wait = self._store.wait(run.tenant, run.run, step.id)
-        return wait[0].state if wait is not None else "planned"
+        return wait.wait.state if wait is not None else "planned"
 
 
 def principal_of(run: Run, step: Step | None = None) -> Principal:

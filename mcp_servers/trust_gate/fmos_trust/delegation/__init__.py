@@ -1,0 +1,1 @@
+"""What was delegated, to a sub-agent and to content: the judge, and the grants a person gives."""

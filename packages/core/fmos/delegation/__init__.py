@@ -1,0 +1,1 @@
+"""Attenuated delegation: what an agent hands on to a sub-agent, signed, expiring, never more."""

@@ -1,0 +1,1 @@
+"""Stands in for detect-secrets, which the tests do not install; finds nothing."""

@@ -25,6 +25,8 @@ EVERYTHING = ("secrets", "pii")
 
 #: Where this repository has secrets on purpose, all of them invented.
 PLANTED = ("tests/",)
+#: What a page shows being found.
+SHOWN = {("docs/trust-gate.md", "Zq8rT2mVx91LpW4k")}
 
 HOSTILE = {
     "jwt": "-eyJAAAAAAAA",
@@ -126,7 +128,11 @@ def test_this_repository_has_no_secret_but_the_planted_ones() -> None:
         if name.startswith(PLANTED) or not path.is_file():
             continue
         text = path.read_bytes().decode("utf-8", "replace")
-        found += [f"{name}: {span.rule.id}" for span in find(text)]
+        found += [
+            f"{name}: {span.rule.id}"
+            for span in find(text)
+            if (name, text[span.start : span.end]) not in SHOWN
+        ]
     assert found == []
 
 
